@@ -1,0 +1,307 @@
+// Package finding holds the words of forkproof: rules, severities, confidences
+// and the document that every job produces and every report renders. It is the
+// lowest room: it imports nothing of the project.
+package finding
+
+import "fmt"
+
+// Rule is the stable name of one kind of finding. Names are never changed:
+// people filter by them.
+type Rule string
+
+// The rules. Each is documented in docs/rules.md.
+const (
+	DeadlockNobodyLeft Rule = "deadlock-nobody-left"
+	DeadlockOwnerGone  Rule = "deadlock-owner-gone"
+	DeadlockCycle      Rule = "deadlock-cycle"
+	DeadlockGILGone    Rule = "deadlock-gil-gone"
+	SuspectedSpin      Rule = "suspected-spin"
+	OrphanedLock       Rule = "orphaned-lock"
+	VanishedThread     Rule = "vanished-thread"
+	SharedConnection   Rule = "shared-connection"
+	SharedEventQueue   Rule = "shared-event-queue"
+	SharedFileOffset   Rule = "shared-file-offset"
+	ForkWithThreads    Rule = "fork-with-threads"
+	LibcDefect         Rule = "libc-defect"
+)
+
+// Severity says how much a finding matters. The order is that of the numbers:
+// a larger one is worse.
+type Severity int
+
+// Severities, least first.
+const (
+	Info Severity = iota
+	Warning
+	Critical
+)
+
+var severityNames = [...]string{"info", "warning", "critical"}
+
+func (s Severity) String() string {
+	if s < 0 || int(s) >= len(severityNames) {
+		return fmt.Sprintf("severity(%d)", int(s))
+	}
+	return severityNames[s]
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Severity) UnmarshalText(text []byte) error {
+	for i, n := range severityNames {
+		if n == string(text) {
+			*s = Severity(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("severity %q is not one of info, warning, critical", text)
+}
+
+// Confidence says what carries a finding. The order is that of the numbers: a
+// larger one is stronger. Never print a stronger word than the evidence carries.
+type Confidence int
+
+// Confidences, weakest first.
+const (
+	// Inferred: static or heuristic.
+	Inferred Confidence = iota
+	// Known: a published defect matches this version.
+	Known
+	// Observed: the state was seen, its effect not yet.
+	Observed
+	// Proven: it follows from what was read that no thread left can ever
+	// release the lock.
+	Proven
+)
+
+var confidenceNames = [...]string{"inferred", "known", "observed", "proven"}
+
+func (c Confidence) String() string {
+	if c < 0 || int(c) >= len(confidenceNames) {
+		return fmt.Sprintf("confidence(%d)", int(c))
+	}
+	return confidenceNames[c]
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (c Confidence) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (c *Confidence) UnmarshalText(text []byte) error {
+	for i, n := range confidenceNames {
+		if n == string(text) {
+			*c = Confidence(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("confidence %q is not one of inferred, known, observed, proven", text)
+}
+
+// Addr is an address in the memory of a target. It is written as hexadecimal
+// text, since JSON numbers lose bits beyond 2^53.
+type Addr uint64
+
+func (a Addr) String() string { return fmt.Sprintf("0x%x", uint64(a)) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (a Addr) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (a *Addr) UnmarshalText(text []byte) error {
+	var v uint64
+	if _, err := fmt.Sscanf(string(text), "0x%x", &v); err != nil {
+		return fmt.Errorf("address %q is not of the form 0x1f: %w", text, err)
+	}
+	*a = Addr(v)
+	return nil
+}
+
+// Finding is one thing that forkproof says about one subject.
+type Finding struct {
+	Rule       Rule       `json:"rule"`
+	Severity   Severity   `json:"severity"`
+	Confidence Confidence `json:"confidence"`
+	// PID is the process that the finding is about, in forkproof's own PID
+	// namespace; 0 for the machine as a whole.
+	PID int `json:"pid,omitempty"`
+	// TID is the thread that waits, 0 where the finding is about no thread.
+	TID  int   `json:"tid,omitempty"`
+	Lock *Lock `json:"lock,omitempty"`
+	// Others are the other processes that the finding involves: those that
+	// share a connection, the master whose threads vanished.
+	Others []int `json:"others,omitempty"`
+	// Title is one line without a full stop.
+	Title string `json:"title"`
+	// Why says in a sentence or two what follows from the evidence.
+	Why string `json:"why"`
+	// Evidence lists what was read, each a line.
+	Evidence []string `json:"evidence,omitempty"`
+	// Remedy lists what the person on call, or the author of the code, can do.
+	Remedy []string `json:"remedy,omitempty"`
+	// Sources are public documents, bug ids or commits behind the finding.
+	Sources []string `json:"sources,omitempty"`
+}
+
+// Lock is a lock in a target's memory, named as well as it can be.
+type Lock struct {
+	// Kind is a term of the field: pthread_mutex, pthread_rwlock, stdio,
+	// libc-internal, semaphore, condition-variable, barrier, python-lock,
+	// python-rlock, python-buffered, python-import, gil, openmp-barrier, futex.
+	Kind    string `json:"kind"`
+	Address Addr   `json:"address"`
+	// Where names the lock: libfoo.so`g_lock, "app.refresh_lock", glibc's time
+	// zone lock, or mapping and offset.
+	Where string `json:"where,omitempty"`
+	// State is the lock word in the field's words, for example "held, with waiters".
+	State string `json:"state,omitempty"`
+	// OwnerTID is the thread id that the lock records, as the target's own PID
+	// namespace counts it; 0 where the lock records none.
+	OwnerTID int    `json:"owner_tid,omitempty"`
+	Owner    *Owner `json:"owner,omitempty"`
+}
+
+// Owner is the thread that left a lock behind, looked up in the process that
+// the target was forked from.
+type Owner struct {
+	PID   int    `json:"pid"`
+	TID   int    `json:"tid"`
+	Name  string `json:"name,omitempty"`
+	Alive bool   `json:"alive"`
+	// State is what the thread does in the master now, as Thread.State.
+	State  string        `json:"state,omitempty"`
+	Native []NativeFrame `json:"native,omitempty"`
+	Python []PythonFrame `json:"python,omitempty"`
+}
+
+// NativeFrame is one machine-level stack frame, innermost first in its list.
+type NativeFrame struct {
+	IP Addr `json:"ip"`
+	// Function is the demangled name, empty where no symbol covers IP.
+	Function string `json:"function,omitempty"`
+	// Object is the base name of the mapped file, "[vdso]", or empty.
+	Object string `json:"object,omitempty"`
+	// Offset is IP's distance from the start of Function, or, where Function is
+	// empty, the address within Object as its own file counts it.
+	Offset uint64 `json:"offset"`
+	// Guessed marks a frame found by searching the stack for a return address
+	// where no unwind information led to it.
+	Guessed bool `json:"guessed,omitempty"`
+}
+
+// PythonFrame is one frame of the Python interpreter, innermost first in its list.
+type PythonFrame struct {
+	Function string `json:"function"`
+	File     string `json:"file"`
+	// Line is 1 or more, 0 where it could not be read.
+	Line int `json:"line"`
+	// Native is the index in the thread's native list of the interpreter frame
+	// that runs this Python frame, -1 where it is not known.
+	Native int `json:"native"`
+}
+
+// Wait says what a sleeping thread waits on.
+type Wait struct {
+	// Address is the futex word.
+	Address Addr `json:"address"`
+	// Private: only threads that share this memory could wake it.
+	Private bool `json:"private"`
+	// Timeout: the wait ends by itself.
+	Timeout bool `json:"timeout"`
+	// Value is what the thread saw in the word when it went to sleep.
+	Value uint32 `json:"value"`
+}
+
+// Thread is one thread of a target.
+type Thread struct {
+	TID int `json:"tid"`
+	// NSTID is the thread's id in its own PID namespace, where that differs.
+	NSTID int    `json:"ns_tid,omitempty"`
+	Name  string `json:"name"`
+	// State is running, sleeping, futex-wait, poll, accept, read, nanosleep,
+	// stopped, traced, uninterruptible, zombie, or the name of the system call.
+	State string `json:"state"`
+	Wait  *Wait  `json:"wait,omitempty"`
+	// SinceSeconds is how long the thread has not run, 0 where unknown.
+	SinceSeconds float64       `json:"since_seconds,omitempty"`
+	Native       []NativeFrame `json:"native,omitempty"`
+	Python       []PythonFrame `json:"python,omitempty"`
+}
+
+// Libc identifies the C library that a target has mapped.
+type Libc struct {
+	// Family is glibc, musl, bionic, uclibc, none (a static program without a
+	// known libc) or unknown.
+	Family  string `json:"family"`
+	Version string `json:"version,omitempty"`
+	// Package is the distribution's package version, as the library's own
+	// banner or the package database tells.
+	Package string `json:"package,omitempty"`
+	BuildID string `json:"build_id,omitempty"`
+	Path    string `json:"path,omitempty"`
+}
+
+// Target is one process that was looked at.
+type Target struct {
+	PID int `json:"pid"`
+	// NSPID is the PID in the process's own namespace, where that differs.
+	NSPID int `json:"ns_pid,omitempty"`
+	// Role is master, worker or process.
+	Role string `json:"role"`
+	// Server is the recognised server, "pre-fork server" for a generic one,
+	// empty for a process that is none.
+	Server string `json:"server,omitempty"`
+	// Parent is the process that the target was forked from, 0 where unknown.
+	Parent  int    `json:"parent,omitempty"`
+	Name    string `json:"name,omitempty"`
+	Command string `json:"command,omitempty"`
+	Exe     string `json:"exe,omitempty"`
+	Libc    *Libc  `json:"libc,omitempty"`
+	// Python is the interpreter's version, for example 3.11.2.
+	Python  string   `json:"python,omitempty"`
+	Threads []Thread `json:"threads,omitempty"`
+	// Verdict is deadlocked, suspected, healthy, busy, stopped or unreadable.
+	Verdict string `json:"verdict"`
+	// Notes say what could not be read, and what to do about it.
+	Notes []string `json:"notes,omitempty"`
+}
+
+// Host is the machine that forkproof ran on.
+type Host struct {
+	Name   string `json:"name,omitempty"`
+	Kernel string `json:"kernel,omitempty"`
+	Arch   string `json:"arch"`
+	Libc   *Libc  `json:"libc,omitempty"`
+	// LibcMeans says what this libc implies for pre-fork servers, a line each.
+	LibcMeans []string `json:"libc_means,omitempty"`
+}
+
+// SchemaV1 is the value of Document.Schema.
+const SchemaV1 = "forkproof/v1"
+
+// Document is what a job produces: the same for every command, rendered by
+// package report.
+type Document struct {
+	Schema  string `json:"schema"`
+	Command string `json:"command"`
+	Version string `json:"version"`
+	// Time is when the job began, RFC 3339 in UTC; empty in golden tests.
+	Time     string    `json:"time,omitempty"`
+	Host     Host      `json:"host"`
+	Targets  []Target  `json:"targets"`
+	Findings []Finding `json:"findings"`
+	// Notes say what could not be looked at as a whole.
+	Notes []string `json:"notes,omitempty"`
+}
+
+// Worst returns the highest severity among the findings; ok is false where
+// there are none.
+func (d *Document) Worst() (worst Severity, ok bool) {
+	for i := range d.Findings {
+		if !ok || d.Findings[i].Severity > worst {
+			worst, ok = d.Findings[i].Severity, true
+		}
+	}
+	return worst, ok
+}
