@@ -1,253 +1,315 @@
-// Package elffile reads of ELF files what is needed to name addresses and to
-// unwind stacks: segments, symbols, build-id and unwind tables. It reads as
-// little as it can: an inspection has milliseconds.
+// Package elffile reads ELF files of Linux on x86-64 and AArch64 (64 bits,
+// little endian), from a file or from the memory of a process that has it
+// loaded. It reads lazily: opening costs the header and the program headers,
+// everything else is fetched when it is asked for.
+//
+// The memory form exists for objects that have no file any more (a library that
+// was replaced by an upgrade) or never had one (the vdso). There only what the
+// loader mapped can be had: program headers, the dynamic section, notes and
+// unwind tables, but no sections.
+//
+// Every byte read here is foreign. Offsets, sizes and counts are checked before
+// they are used, and whatever does not fit is an error that wraps [ErrDamaged].
 package elffile
 
 import (
-	"bytes"
 	"debug/elf"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"sort"
-
-	"github.com/ianlancetaylor/demangle"
+	"io/fs"
+	"math"
+	"sync"
 )
 
-// ErrNot64 is the error for a 32-bit file, whose processes forkproof cannot read.
-var ErrNot64 = errors.New("a 32-bit ELF file; forkproof reads 64-bit processes only")
+// Errors that callers tell apart with errors.Is.
+var (
+	// ErrNotELF: the first bytes are not those of an ELF file.
+	ErrNotELF = errors.New("not an ELF file")
+	// ErrNot64: a 32-bit ELF file.
+	ErrNot64 = errors.New("a 32-bit ELF file; only 64-bit programs are supported")
+	// ErrMachine: an ELF file for a processor or byte order other than x86-64
+	// and AArch64, little endian.
+	ErrMachine = errors.New("an ELF file for a machine that is not supported (x86-64 and AArch64 are)")
+	// ErrDamaged: the file contradicts itself, is cut short, or is too large to
+	// be true. It comes wrapped with what was wrong and where.
+	ErrDamaged = errors.New("damaged ELF file")
+	// ErrAbsent: the file does not have what was asked for: no such section, no
+	// build-id, no symbol table.
+	ErrAbsent = errors.New("not in this ELF file")
+	// ErrNotLoaded: no mapping that was given fits the program headers.
+	ErrNotLoaded = errors.New("no mapping fits the program headers of the ELF file")
+)
 
-// maxTable bounds a symbol table and its strings, 64 MiB each.
-const maxTable = 64 << 20
+// Limits on what a file may claim. They are far above what real files have
+// (the largest browsers have about 50 sections and 15 segments) and keep a
+// hostile file from making us allocate or loop.
+const (
+	maxSegments = 1 << 14
+	maxSections = 1 << 18
+	maxDynamic  = 1 << 14
+	maxNotes    = 1 << 16
+	maxString   = 1 << 16
+	// maxBytes is the most that one call hands out as a slice.
+	maxBytes = 512 << 20
+)
 
-// Symbol is a named address range of the file's own address space.
-type Symbol struct {
-	Name        string
-	Value, Size uint64
-	Func        bool
+const (
+	headerSize  = 64
+	progSize    = 56
+	sectionSize = 64
+	dynSize     = 16
+	// SymSize is the size of one symbol table entry in bytes.
+	SymSize = 24
+)
+
+// MemoryReader reads the memory of a process; procmem.Reader is one. ReadAt
+// fills p from addr, and returns how much it got with an error where that is
+// less than len(p).
+type MemoryReader interface {
+	ReadAt(p []byte, addr uint64) (int, error)
 }
 
-// File is an opened ELF file. It is not safe for concurrent use.
+// File is an ELF file or a loaded image. It can be used by many goroutines at
+// a time.
 type File struct {
-	elf  *elf.File
-	r    io.ReaderAt
-	syms []entry
-	strs [][]byte
-	read bool
+	// Segments are the program headers, in the order of the file.
+	Segments []Segment
+
+	machine elf.Machine
+	typ     elf.Type
+	entry   uint64
+
+	file    io.ReaderAt  // nil for an image in memory
+	size    uint64       // of file
+	mem     MemoryReader // nil for a file
+	memBias uint64       // run-time address minus virtual address; only with mem
+
+	head                      []byte // the first bytes, so that most small things cost no further read
+	phoff, shoff              uint64
+	shnum, shstrndx, rawPhnum int
+
+	sections func() ([]Section, error)
+	dynamic  func() (*Dynamic, error)
+	symbols  func() *ownSymbols
 }
 
-type entry struct {
-	value, size uint64
-	name        uint32
-	table       uint8
-	fn          bool
+// Machine is the processor that the file is for: elf.EM_X86_64 or
+// elf.EM_AARCH64.
+func (f *File) Machine() elf.Machine { return f.machine }
+
+// Type is elf.ET_EXEC, elf.ET_DYN and so on.
+func (f *File) Type() elf.Type { return f.typ }
+
+// Entry is the virtual address where a program starts, 0 for none.
+func (f *File) Entry() uint64 { return f.entry }
+
+// Segment is one program header. Offsets and sizes are in bytes.
+type Segment struct {
+	Type                          elf.ProgType
+	Flags                         elf.ProgFlag
+	Off, VAddr, FileSize, MemSize uint64
+	Align                         uint64
 }
 
-// Open reads the headers of an ELF file. The reader must stay usable as long as
-// the File.
-func Open(r io.ReaderAt) (f *File, err error) {
-	// debug/elf is careful, but a damaged file must never end forkproof.
-	defer func() {
-		if p := recover(); p != nil {
-			f, err = nil, fmt.Errorf("damaged ELF file: %v", p)
+// Open is OpenSize for a reader that knows its own size, as an *os.File, a
+// *bytes.Reader and an *io.SectionReader do. Of any other the size is taken to
+// be unlimited, and a claim beyond the end shows only when it is read.
+func Open(r io.ReaderAt) (*File, error) {
+	size := int64(math.MaxInt64)
+	switch s := r.(type) {
+	case interface{ Stat() (fs.FileInfo, error) }:
+		info, err := s.Stat()
+		if err != nil {
+			return nil, fmt.Errorf("size of the ELF file: %w", err)
 		}
-	}()
-	e, err := elf.NewFile(r)
-	if err != nil {
-		return nil, fmt.Errorf("not a readable ELF file: %w", err)
+		if info.Mode().IsRegular() {
+			size = info.Size()
+		}
+	case interface{ Size() int64 }:
+		size = s.Size()
 	}
-	if e.Class != elf.ELFCLASS64 || e.Data != elf.ELFDATA2LSB {
-		return nil, ErrNot64
-	}
-	return &File{elf: e, r: r}, nil
+	return OpenSize(r, size)
 }
 
-// Machine returns the processor the file is for.
-func (f *File) Machine() elf.Machine { return f.elf.Machine }
-
-// Bias returns what to add to the file's own addresses to get those of a
-// process which has the part at file offset off mapped at start.
-func (f *File) Bias(start, off uint64) (uint64, bool) {
-	const page = 4095
-	for _, p := range f.elf.Progs {
-		if p.Type == elf.PT_LOAD && p.Off&^page <= off && off < p.Off+p.Filesz {
-			return start - (p.Vaddr&^page + (off - p.Off&^page)), true
-		}
+// OpenSize reads the header and program headers of the ELF file r of size
+// bytes. The error wraps ErrNotELF, ErrNot64, ErrMachine or ErrDamaged, or what
+// r returned. r must stay readable as long as the File is used; the File never
+// closes it.
+func OpenSize(r io.ReaderAt, size int64) (*File, error) {
+	if size < 0 {
+		return nil, fmt.Errorf("size %d: %w", size, ErrNotELF)
 	}
-	return 0, false
+	f := &File{file: r, size: uint64(size)}
+	head := make([]byte, min(size, 4096))
+	n, err := r.ReadAt(head, 0)
+	if err != nil && err != io.EOF {
+		return nil, fmt.Errorf("reading the ELF header: %w", err)
+	}
+	f.head = head[:n]
+	if err := f.readHeader(); err != nil {
+		return nil, err
+	}
+	if err := f.readSegments(); err != nil {
+		return nil, err
+	}
+	f.prepare()
+	return f, nil
 }
 
-// BuildID returns the build-id in hexadecimal, empty where the file has none.
-func (f *File) BuildID() string {
-	for _, p := range f.elf.Progs {
-		if p.Type != elf.PT_NOTE || p.Filesz > 1<<16 {
-			continue
-		}
-		b := make([]byte, p.Filesz)
-		if _, err := p.ReadAt(b, 0); err != nil {
-			continue
-		}
-		for len(b) >= 12 {
-			name, desc, typ := int(le32(b)), int(le32(b[4:])), le32(b[8:])
-			end := 12 + (name+3)&^3
-			if name < 0 || desc < 0 || name > len(b) || desc > len(b) || end+desc > len(b) {
-				break
-			}
-			if typ == 3 && string(b[12:12+name]) == "GNU\x00" {
-				return hex.EncodeToString(b[end : end+desc])
-			}
-			b = b[min(end+(desc+3)&^3, len(b)):]
-		}
-	}
-	return ""
-}
-
-func le32(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
-
-// Section returns the address and size of a named section.
-func (f *File) Section(name string) (addr, size uint64, ok bool) {
-	s := f.elf.Section(name)
-	if s == nil {
-		return 0, 0, false
-	}
-	return s.Addr, s.Size, true
-}
-
-// ReadVAddr reads file data at the file's own addresses, as io.ReaderAt.
-func (f *File) ReadVAddr(p []byte, vaddr uint64) (int, error) {
-	for _, s := range f.elf.Progs {
-		if s.Type == elf.PT_LOAD && vaddr >= s.Vaddr && vaddr < s.Vaddr+s.Filesz {
-			n := min(uint64(len(p)), s.Vaddr+s.Filesz-vaddr)
-			m, err := s.ReadAt(p[:n], int64(vaddr-s.Vaddr))
-			if err == nil && m < len(p) {
+// FromMemory reads an image that is loaded in the memory of a process, whose
+// ELF header is at address base: the start of the mapping with file offset 0,
+// or AT_SYSINFO_EHDR for the vdso. Virtual addresses stay those of the file;
+// see [File.MemoryBias].
+func FromMemory(r MemoryReader, base uint64) (*File, error) {
+	f := &File{mem: r, size: math.MaxUint64}
+	head := make([]byte, 4096)
+	// The vdso or a small last mapping may end within the first 4 KiB of what
+	// is asked for: take what there is.
+	n, _ := r.ReadAt(head, base)
+	if n < headerSize {
+		var err error
+		if n, err = r.ReadAt(head[:headerSize], base); n < headerSize {
+			if err == nil {
 				err = io.ErrUnexpectedEOF
 			}
-			return m, err
+			return nil, fmt.Errorf("reading the ELF header at %#x in memory: %w", base, err)
 		}
 	}
-	return 0, fmt.Errorf("address 0x%x is in no segment of the file", vaddr)
+	f.head = head[:n]
+	if err := f.readHeader(); err != nil {
+		return nil, fmt.Errorf("image at %#x: %w", base, err)
+	}
+	// Until the program headers are known, offsets are taken from base.
+	f.memBias = base
+	if err := f.readSegments(); err != nil {
+		return nil, fmt.Errorf("image at %#x: %w", base, err)
+	}
+	found := false
+	for _, s := range f.Segments {
+		// The header lies in the segment that maps the start of the file. Its
+		// offset need not be 0, since the loader maps whole pages.
+		if s.Type == elf.PT_LOAD && s.Off < 1<<16 && (!found || s.Off == 0) {
+			f.memBias = base - (s.VAddr - s.Off)
+			found = true
+			if s.Off == 0 {
+				break
+			}
+		}
+	}
+	if !found {
+		return nil, fmt.Errorf("image at %#x: no loaded segment holds the ELF header: %w", base, ErrDamaged)
+	}
+	f.prepare()
+	return f, nil
 }
 
-// EHFrameHdr returns where the search table of the unwind information is.
-func (f *File) EHFrameHdr() (addr, size uint64, ok bool) {
-	for _, p := range f.elf.Progs {
-		if p.Type == elf.PT_GNU_EH_FRAME {
-			return p.Vaddr, p.Filesz, true
-		}
-	}
-	return 0, 0, false
+func (f *File) prepare() {
+	f.sections = sync.OnceValues(f.readSections)
+	f.dynamic = sync.OnceValues(f.readDynamic)
+	f.symbols = sync.OnceValue(f.readOwnSymbols)
 }
 
-// load reads the symbol tables once: .symtab where there is one, and .dynsym.
-func (f *File) load() {
-	if f.read {
-		return
+// InMemory says whether the File is an image in the memory of a process.
+func (f *File) InMemory() bool { return f.mem != nil }
+
+// MemoryBias is, for an image in memory, what to add to a virtual address of
+// the file to get the run-time address. ok is false for a file.
+func (f *File) MemoryBias() (bias uint64, ok bool) { return f.memBias, f.mem != nil }
+
+func (f *File) readHeader() error {
+	h := f.head
+	if len(h) < 4 || string(h[:4]) != elf.ELFMAG {
+		return ErrNotELF
 	}
-	f.read = true
-	for _, s := range f.elf.Sections {
-		if s.Type != elf.SHT_SYMTAB && s.Type != elf.SHT_DYNSYM {
-			continue
-		}
-		if s.Size > maxTable || int(s.Link) >= len(f.elf.Sections) || len(f.strs) > 8 {
-			continue
-		}
-		str := f.elf.Sections[s.Link]
-		if str.Size > maxTable {
-			continue
-		}
-		tab, err := s.Data()
+	if len(h) < elf.EI_NIDENT+4 {
+		return fmt.Errorf("the file ends within the ELF header: %w", ErrDamaged)
+	}
+	switch elf.Class(h[elf.EI_CLASS]) {
+	case elf.ELFCLASS64:
+	case elf.ELFCLASS32:
+		return ErrNot64
+	default:
+		return fmt.Errorf("class %d in the ELF header: %w", h[elf.EI_CLASS], ErrDamaged)
+	}
+	if d := elf.Data(h[elf.EI_DATA]); d != elf.ELFDATA2LSB {
+		return fmt.Errorf("byte order %v: %w", d, ErrMachine)
+	}
+	f.typ = elf.Type(binary.LittleEndian.Uint16(h[16:]))
+	f.machine = elf.Machine(binary.LittleEndian.Uint16(h[18:]))
+	if f.machine != elf.EM_X86_64 && f.machine != elf.EM_AARCH64 {
+		return fmt.Errorf("%v: %w", f.machine, ErrMachine)
+	}
+	if len(h) < headerSize {
+		return fmt.Errorf("the file ends within the ELF header: %w", ErrDamaged)
+	}
+	f.entry = binary.LittleEndian.Uint64(h[24:])
+	f.phoff = binary.LittleEndian.Uint64(h[32:])
+	f.shoff = binary.LittleEndian.Uint64(h[40:])
+	f.rawPhnum = int(binary.LittleEndian.Uint16(h[56:]))
+	f.shnum = int(binary.LittleEndian.Uint16(h[60:]))
+	f.shstrndx = int(binary.LittleEndian.Uint16(h[62:]))
+	if n := binary.LittleEndian.Uint16(h[54:]); f.rawPhnum > 0 && n != progSize {
+		return fmt.Errorf("program headers of %d bytes where 64-bit files have %d: %w", n, progSize, ErrDamaged)
+	}
+	if n := binary.LittleEndian.Uint16(h[58:]); f.shnum > 0 && n != sectionSize {
+		// Sections are a convenience: a loaded program runs without them.
+		f.shoff, f.shnum = 0, 0
+	}
+	return nil
+}
+
+func (f *File) readSegments() error {
+	count := f.rawPhnum
+	if count == 0xffff && f.mem == nil { // PN_XNUM: the true number is in section 0
+		s, err := f.sectionHeader(0)
 		if err != nil {
-			continue
+			return fmt.Errorf("number of program headers: %w", err)
 		}
-		strs, err := str.Data()
-		if err != nil {
-			continue
-		}
-		f.strs = append(f.strs, strs)
-		for ; len(tab) >= 24; tab = tab[24:] {
-			typ := elf.SymType(tab[4] & 0xf)
-			shndx := binary.LittleEndian.Uint16(tab[6:])
-			if shndx == 0 || (typ != elf.STT_FUNC && typ != elf.STT_OBJECT && typ != elf.STT_NOTYPE && typ != elf.STT_GNU_IFUNC) {
-				continue
-			}
-			e := entry{
-				name: le32(tab), value: binary.LittleEndian.Uint64(tab[8:]), size: binary.LittleEndian.Uint64(tab[16:]),
-				table: uint8(len(f.strs) - 1), fn: typ == elf.STT_FUNC || typ == elf.STT_GNU_IFUNC,
-			}
-			if e.value != 0 && e.size != 0 {
-				f.syms = append(f.syms, e)
-			}
+		count = s.Info
+	}
+	if count > maxSegments {
+		return fmt.Errorf("%d program headers: %w", count, ErrDamaged)
+	}
+	if count == 0 {
+		return nil
+	}
+	raw, err := f.headBytes(f.phoff, uint64(count)*progSize)
+	if err != nil {
+		return fmt.Errorf("program headers: %w", err)
+	}
+	f.Segments = make([]Segment, count)
+	for i := range f.Segments {
+		p := raw[i*progSize:]
+		f.Segments[i] = Segment{
+			Type:     elf.ProgType(binary.LittleEndian.Uint32(p)),
+			Flags:    elf.ProgFlag(binary.LittleEndian.Uint32(p[4:])),
+			Off:      binary.LittleEndian.Uint64(p[8:]),
+			VAddr:    binary.LittleEndian.Uint64(p[16:]),
+			FileSize: binary.LittleEndian.Uint64(p[32:]),
+			MemSize:  binary.LittleEndian.Uint64(p[40:]),
+			Align:    binary.LittleEndian.Uint64(p[48:]),
 		}
 	}
-	sort.SliceStable(f.syms, func(i, j int) bool { return f.syms[i].value < f.syms[j].value })
+	return nil
 }
 
-func (f *File) symbol(e entry) Symbol {
-	s := f.strs[e.table]
-	if int(e.name) >= len(s) {
-		return Symbol{}
+// headBytes reads n bytes at file offset off before the program headers are
+// known: in a file directly, in an image relative to its base.
+func (f *File) headBytes(off, n uint64) ([]byte, error) {
+	if off <= uint64(len(f.head)) && n <= uint64(len(f.head))-off {
+		return f.head[off : off+n], nil
 	}
-	name := s[e.name:]
-	if i := bytes.IndexByte(name, 0); i >= 0 {
-		name = name[:i]
+	if f.mem == nil {
+		return f.Bytes(off, n)
 	}
-	return Symbol{Name: string(name), Value: e.value, Size: e.size, Func: e.fn}
-}
-
-// Lookup returns the symbol whose range holds the file's own address vaddr.
-// Where several do, the best known name wins: one without leading underscores,
-// then the shortest.
-func (f *File) Lookup(vaddr uint64) (Symbol, bool) {
-	f.load()
-	i := sort.Search(len(f.syms), func(i int) bool { return f.syms[i].value > vaddr })
-	var best Symbol
-	var found bool
-	for looked := 0; i > 0 && looked < 64; looked++ {
-		i--
-		e := f.syms[i]
-		if found && e.value != best.Value {
-			break
-		}
-		if vaddr-e.value >= e.size {
-			continue
-		}
-		s := f.symbol(e)
-		if s.Name != "" && (!found || better(s.Name, best.Name)) {
-			best, found = s, true
-		}
+	if off > 1<<32 {
+		return nil, fmt.Errorf("at offset %#x: %w", off, ErrDamaged)
 	}
-	return best, found
-}
-
-func better(a, b string) bool {
-	ua, ub := a[0] == '_', b[0] == '_'
-	if ua != ub {
-		return ub
+	buf := make([]byte, n)
+	if err := readMemory(f.mem, buf, f.memBias+off); err != nil {
+		return nil, err
 	}
-	if len(a) != len(b) {
-		return len(a) < len(b)
-	}
-	return a < b
-}
-
-// ByName returns the first symbol of that name.
-func (f *File) ByName(name string) (Symbol, bool) {
-	f.load()
-	want := []byte(name)
-	for _, e := range f.syms {
-		s := f.strs[e.table]
-		n := uint64(e.name)
-		if n+uint64(len(want)) < uint64(len(s)) && s[n+uint64(len(want))] == 0 && bytes.Equal(s[n:n+uint64(len(want))], want) {
-			return f.symbol(e), true
-		}
-	}
-	return Symbol{}, false
-}
-
-// Demangle turns the mangled name of a C++ or Rust function into what its
-// author wrote, without parameters; other names are returned as they are.
-func Demangle(name string) string {
-	return demangle.Filter(name, demangle.NoParams, demangle.NoTemplateParams)
+	return buf, nil
 }
