@@ -1,0 +1,69 @@
+package testbed
+
+import (
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Gunicorn starts gunicorn with a preloaded application and waits until its
+// workers are forked. It never kills a worker that hangs: --timeout is an hour.
+// What the master logs is in Output.
+func Gunicorn(t testing.TB, root *Root, site Site) *Server {
+	t.Helper()
+	addr := Address(t)
+	args := []string{"gunicorn", "--bind", addr, "--workers", strconv.Itoa(site.workers()), "--timeout", "3600", "--graceful-timeout", "1",
+		"--pythonpath", Victim(t, "python")}
+	if !site.NoPreload {
+		args = append(args, "--preload")
+	}
+	if site.Hooks != "" {
+		args = append(args, "--config", Victim(t, "python/hooks/"+site.Hooks+".py"))
+	}
+	args = append(append(args, site.Flags...), app(site, "healthy")+":app")
+	return serve(t, root, &Server{Addr: addr, want: site.workers()}, Cmd{Args: args, Env: site.Env, Work: site.Work})
+}
+
+// UWSGI starts uWSGI with an HTTP socket; of the roots, bookworm has it
+// (2.0.21). Threads are off by default in it: "--enable-threads" is a flag.
+func UWSGI(t testing.TB, root *Root, site Site) *Server {
+	t.Helper()
+	addr := Address(t)
+	args := []string{"uwsgi", "--plugin", "python3", "--http-socket", addr, "--master", "--need-app", "--processes", strconv.Itoa(site.workers()),
+		"--pythonpath", Victim(t, "python"), "--module", app(site, "healthy") + ":app"}
+	if site.NoPreload {
+		args = append(args, "--lazy-apps")
+	}
+	return serve(t, root, &Server{Addr: addr, want: site.workers()}, Cmd{Args: append(args, site.Flags...), Env: site.Env, Work: site.Work})
+}
+
+// Celery starts a Celery worker with its prefork pool and a broker in plain
+// files; of the roots, bookworm has it. App is a module with a Celery "app";
+// the default is "celery_healthy".
+func Celery(t testing.TB, root *Root, site Site) *Server {
+	t.Helper()
+	work := site.Work
+	if work == "" {
+		work = t.TempDir()
+	}
+	args := []string{"celery", "--app", app(site, "celery_healthy"), "--workdir", Victim(t, "python"), "worker", "--pool", "prefork",
+		"--concurrency", strconv.Itoa(site.workers()), "--loglevel", "INFO", "--without-gossip", "--without-mingle"}
+	env := append([]string{"VICTIM_BROKER=" + work}, site.Env...)
+	return serve(t, root, &Server{want: site.workers()}, Cmd{Args: append(args, site.Flags...), Env: env, Work: work})
+}
+
+// Python starts a script of victims/python with the root's python3; on the
+// host this is Debian's own.
+func Python(t testing.TB, root *Root, script string, args ...string) *Proc {
+	t.Helper()
+	path := Victim(t, filepath.Join("python", script))
+	return root.Start(t, Cmd{Args: append([]string{"/usr/bin/python3", path}, args...)})
+}
+
+func app(site Site, standard string) string {
+	if site.App == "" {
+		return standard
+	}
+	return strings.TrimSuffix(site.App, ".py")
+}

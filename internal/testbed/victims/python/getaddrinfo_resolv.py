@@ -1,0 +1,44 @@
+"""A thread is reading resolv.conf for getaddrinfo() at the fork: the file is a
+FIFO here, as it would be on a file system that does not answer. For root
+folders only, as it replaces /etc/resolv.conf.
+
+Shows: the worker waits for the lock of glibc's resolv_conf.c, a bare word
+without an owner; each fork hits it. VICTIM=free has no thread and a file."""
+import os
+import socket
+import threading
+import time
+
+import held
+
+RESOLV = "/etc/resolv.conf"
+
+
+def look_up():
+    try:
+        socket.getaddrinfo("name.invalid", 80)
+    except socket.gaierror:
+        pass
+
+
+if os.getpid() != 1:
+    raise SystemExit("not process 1: this would replace the machine's " + RESOLV)
+if os.path.lexists(RESOLV):
+    os.unlink(RESOLV)
+if held.MODE == "held":
+    os.mkfifo(RESOLV)
+    thread = threading.Thread(target=look_up, name="resolver", daemon=True)
+    thread.start()
+    # openat(2), 257 on x86-64 and 56 on arm64, of a FIFO without a writer waits.
+    call = "/proc/self/task/%d/wchan" % thread.native_id
+    while "fifo" not in open(call).read():
+        time.sleep(0.001)
+else:
+    open(RESOLV, "w").close()
+
+
+def touch():
+    look_up()
+
+
+app = held.application(touch)
