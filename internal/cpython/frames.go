@@ -114,11 +114,13 @@ func (v *view) shim(k link) bool {
 	return v.lay.frame.shim > 0 && int(k.owner) >= v.lay.frame.shim
 }
 
-// trampoline reports whether a frame runs the little code that cleans up after
-// an inlined __init__ (_Py_InitCleanup, from 3.12): CPython does not show it
-// either. It has no file and is not past its first traceable instruction.
+// trampoline reports whether a frame runs the few instructions that check what
+// an inlined __init__ returned (_Py_InitCleanup, from 3.12). Its name and its
+// file are both "__init__", and it never gets past its first traceable
+// instruction, for which reason tracebacks leave it out.
 func (v *view) trampoline(c *code, k link) bool {
-	return v.lay.frame.firstTraceable != absent && c.file == "" && k.instr < c.start+2*uint64(c.traceable)
+	return v.lay.frame.firstTraceable != absent && c.file == "__init__" && c.name == "__init__" &&
+		k.instr < c.start+2*uint64(c.traceable)
 }
 
 // walk follows the frames of a thread, without looking at their code.
