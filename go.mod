@@ -3,6 +3,8 @@ module forkproof
 go 1.26.0
 
 require (
-	github.com/ianlancetaylor/demangle v0.0.0-20250417193237-f615e6bd150b
+	github.com/ianlancetaylor/demangle v0.0.0-20260724033716-83e58baca724
 	golang.org/x/sys v0.49.0
 )
+
+require github.com/therootcompany/xz v1.0.1 // indirect
