@@ -26,13 +26,15 @@ type layer struct {
 // of those that name an address. Names are read when they are asked for.
 type loaded struct {
 	raw   []byte
-	index []entry  // ascending by value; of equal values in the order of the table
-	reach []uint64 // reach[i] is the highest end of index[0] to index[i]
+	index []entry // ascending by value; of equal values in the order of the table
 	files []fileMark
 }
 
 type entry struct {
 	value uint64
+	// reach is the highest address at which this symbol or one before it in the
+	// index ends.
+	reach uint64
 	sym   uint32
 }
 
@@ -55,24 +57,24 @@ func (l *layer) readIndex() *loaded {
 	n := len(raw) / elffile.SymSize
 	d := &loaded{raw: raw, index: make([]entry, 0, n)}
 	for i := range n {
-		s := d.at(i)
+		s := elffile.ParseSym(raw[i*elffile.SymSize:])
 		if s.Type() == elf.STT_FILE {
 			d.files = append(d.files, fileMark{uint32(i), s.Name})
 			continue
 		}
 		if k, ok := kindOf(s); ok && k != TLS && s.Name != 0 {
-			d.index = append(d.index, entry{s.Value, uint32(i)})
+			end := s.Value + s.Size
+			if end < s.Value {
+				end = s.Value // the size is nonsense
+			}
+			d.index = append(d.index, entry{s.Value, end, uint32(i)})
 		}
 	}
 	d.index = sortByValue(d.index)
-	d.reach = make([]uint64, len(d.index))
 	var most uint64
-	for i, e := range d.index {
-		size := d.at(int(e.sym)).Size
-		if end := e.value + size; end >= e.value { // else the size is nonsense
-			most = max(most, end)
-		}
-		d.reach[i] = most
+	for i := range d.index {
+		most = max(most, d.index[i].reach)
+		d.index[i].reach = most
 	}
 	return d
 }
@@ -159,11 +161,15 @@ func (l *layer) lookup(vaddr uint64) (Sym, bool) {
 	// nearest is the value of the last symbol before vaddr, once one was seen:
 	// only there a symbol without a size can count.
 	var nearest uint64
-	seen, bounded := false, false
+	seen := false
+	var ended uint64 // where the last symbol with a size before vaddr ends
+	if i > 0 {
+		ended = d.index[i-1].reach
+	}
 	for steps := 0; i > 0 && steps < maxSteps; steps++ {
 		i--
 		e := d.index[i]
-		if best.ok && e.value != best.Value || seen && e.value != nearest && d.reach[i] <= vaddr {
+		if best.ok && e.value != best.Value || seen && e.value != nearest && e.reach <= vaddr {
 			break
 		}
 		raw := d.at(int(e.sym))
@@ -185,9 +191,7 @@ func (l *layer) lookup(vaddr uint64) (Sym, bool) {
 			continue
 		}
 		nearest, seen = e.value, true
-		if raw.Size != 0 {
-			bounded = true // it says itself that it ends before vaddr
-		} else if l.sameSection(raw, vaddr) {
+		if raw.Size == 0 && l.sameSection(raw, vaddr) {
 			c.NoSize = true
 			open.offer(c)
 		}
@@ -195,7 +199,8 @@ func (l *layer) lookup(vaddr uint64) (Sym, bool) {
 	switch {
 	case best.ok:
 		return l.withFile(best.candidate), true
-	case open.ok && !bounded:
+	case open.ok && ended <= open.Value:
+		// Else it is a label within a function that ends before vaddr.
 		return l.withFile(open.candidate), true
 	}
 	return Sym{}, false
