@@ -416,3 +416,48 @@ func TestVirtualAddresses(t *testing.T) {
 		t.Errorf("an address that is nowhere: %v, want ErrAbsent", err)
 	}
 }
+
+// TestCompressedSection reads .debug_frame of a program whose debug sections
+// are compressed with zlib.
+func TestCompressedSection(t *testing.T) {
+	dir := t.TempDir()
+	src, path := filepath.Join(dir, "a.c"), filepath.Join(dir, "a")
+	// Enough functions that the linker finds it worth compressing.
+	var text strings.Builder
+	text.WriteString("int main(void) { return 0; }\n")
+	for i := range 200 {
+		fmt.Fprintf(&text, "int f%d(int n) { volatile int a[%d]; a[0] = n; return a[0]; }\n", i, i+1)
+	}
+	if err := os.WriteFile(src, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tool(t, "gcc", "-g", "-gz=zlib", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-o", path, src)
+	want, err := elf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = want.Close() }()
+	sec := want.Section(".debug_frame")
+	if sec == nil || sec.Flags&elf.SHF_COMPRESSED == 0 {
+		t.Fatal("the compiler did not make a compressed .debug_frame")
+	}
+	plain, err := sec.Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := open(t, path).DebugFrame()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := data.Bytes()
+	if err != nil || !bytes.Equal(got, plain) {
+		t.Errorf("%d bytes, %v; want the %d that debug/elf has", len(got), err, len(plain))
+	}
+	part := make([]byte, 16)
+	if n, err := data.ReadAt(part, 8); n != 16 || err != nil || !bytes.Equal(part, plain[8:24]) {
+		t.Errorf("a part of it: %d, %v", n, err)
+	}
+	if _, err := open(t, realFiles(t)[0]).DebugFrame(); !errors.Is(err, ErrAbsent) {
+		t.Errorf(".debug_frame of a C library: %v, want ErrAbsent", err)
+	}
+}
