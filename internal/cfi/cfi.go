@@ -1,197 +1,177 @@
-// Package cfi reads DWARF call frame information (.eh_frame through its search
-// table .eh_frame_hdr): how a function's caller is found from a place within it.
-// The format is that of the DWARF 4 standard, section 6.4, with the changes of
-// the Linux Standard Base for .eh_frame.
+// Package cfi reads call frame information: the tables that say, for every
+// place in a program, where the caller's registers are. It reads .eh_frame
+// (through the search table .eh_frame_hdr where there is one) and .debug_frame,
+// for x86-64 and AArch64.
+//
+// The formats are those of the DWARF standard, version 5, section 6.4, and of
+// the Linux Standard Base 5.0, "Exception Frames", which .eh_frame follows.
+//
+// Tables are read page by page as lookups need them, from a file or from the
+// memory of a process; a lookup reads some kilobytes of tables of megabytes. All
+// addresses are the virtual addresses of the file, before it was loaded.
+//
+// Every byte is foreign: whatever does not fit is an error that wraps
+// [ErrDamaged], never a panic, and never a rule that was made up.
 package cfi
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"sort"
+	"sync"
 )
 
-// Errors of lookups.
+// Errors that callers tell apart with errors.Is.
 var (
-	ErrNoFDE   = errors.New("no unwind information covers the address")
-	ErrDamaged = errors.New("damaged unwind information")
+	// ErrNoFDE: no function in the tables covers the address.
+	ErrNoFDE = errors.New("no call frame information for this address")
+	// ErrDamaged: the tables contradict themselves, are cut short, or use an
+	// encoding that no known compiler writes.
+	ErrDamaged = errors.New("damaged call frame information")
+	// ErrUnknown: an expression needs a register whose value is not known.
+	ErrUnknown = errors.New("the value of a register is not known")
 )
 
+// Arch is the processor that the tables are for.
+type Arch uint8
+
+// The architectures.
 const (
-	// maxEntry bounds a CIE or FDE; real ones have some kilobytes at most.
-	maxEntry = 1 << 20
-	// maxTable bounds the search table, 8 bytes an entry.
-	maxTable = 32 << 20
-	// maxRemember bounds DW_CFA_remember_state.
-	maxRemember = 64
+	AMD64 Arch = iota + 1
+	ARM64
 )
 
-// Memory reads at the file's own addresses.
-type Memory interface {
-	ReadVAddr(p []byte, vaddr uint64) (int, error)
+func (a Arch) String() string {
+	switch a {
+	case AMD64:
+		return "amd64"
+	case ARM64:
+		return "arm64"
+	}
+	return fmt.Sprintf("arch(%d)", uint8(a))
 }
 
-// Frames is the unwind information of one file.
+// Source is where the tables of one file are. Sections that the file does not
+// have are left zero.
+type Source struct {
+	Arch Arch
+	// EHFrameHdr is what PT_GNU_EH_FRAME points to.
+	EHFrameHdr Section
+	// EHFrame is .eh_frame. It may be larger than that, up to the whole loaded
+	// segment, where section headers are not at hand: the header and the
+	// terminator say where the table begins and ends.
+	EHFrame Section
+	// DebugFrame is .debug_frame, decompressed. It is asked where .eh_frame
+	// does not know an address.
+	DebugFrame Section
+	// TextBase is the address that text-relative pointers count from.
+	TextBase uint64
+	// Deref reads the pointer at an address, for indirect encodings. Without it
+	// a function whose address is given in that way is an error. No compiler
+	// known to us does that; personality routines are often so given, and are
+	// skipped here.
+	Deref func(addr uint64) (uint64, error)
+}
+
+// Frames is the call frame information of one file. It may be used by many
+// goroutines at a time.
 type Frames struct {
-	mem   Memory
-	table []byte
-	base  uint64
+	arch     Arch
+	hdr      *section
+	eh       *section
+	debug    *section
+	textBase uint64
+	deref    func(uint64) (uint64, error)
+
+	table   func() (searchTable, error)
+	ehIndex func() (index, error)
+	dbIndex func() (index, error)
+	cies    sync.Map // of cieKey to *cie
+	recent  cache
 }
 
-// Open reads the search table at hdr.
-func Open(mem Memory, hdr, size uint64) (*Frames, error) {
-	if size < 12 || size > maxTable {
-		return nil, fmt.Errorf(".eh_frame_hdr of %d bytes: %w", size, ErrDamaged)
+// New returns the call frame information that src describes. It reads nothing
+// yet: damage shows in lookups.
+func New(src Source) (*Frames, error) {
+	if src.Arch != AMD64 && src.Arch != ARM64 {
+		return nil, fmt.Errorf("call frame information for %v: only amd64 and arm64 are supported", src.Arch)
 	}
-	b := make([]byte, size)
-	if _, err := mem.ReadVAddr(b, hdr); err != nil {
-		return nil, fmt.Errorf("read .eh_frame_hdr: %w", err)
-	}
-	// Every linker writes this one form: 4-byte table entries relative to the
-	// header.
-	if b[0] != 1 || b[3] != 0x3b || b[2] != 0x03 {
-		return nil, fmt.Errorf(".eh_frame_hdr with encodings %x: %w", b[:4], ErrDamaged)
-	}
-	r := &reader{b: b, addr: hdr, pos: 4}
-	r.encoded(b[1], 0)
-	n := uint64(r.u32())
-	if r.bad || n > uint64(len(b)-r.pos)/8 {
-		return nil, fmt.Errorf(".eh_frame_hdr: %w", ErrDamaged)
-	}
-	return &Frames{mem: mem, base: hdr, table: b[r.pos : r.pos+int(n)*8]}, nil
-}
-
-// FDE describes one function.
-type FDE struct {
-	Start, End uint64
-	// Signal marks the frame that the kernel makes to run a signal handler:
-	// the caller's address is then exact, not that after a call.
-	Signal bool
-	cie    cie
-	code   []byte
-	addr   uint64
-}
-
-type cie struct {
-	codeAlign uint64
-	dataAlign int64
-	ra        uint64
-	enc       byte
-	aug       bool
-	signal    bool
-	code      []byte
-	addr      uint64
-}
-
-// FDEFor returns the function that holds pc, an address of the file's own.
-func (f *Frames) FDEFor(pc uint64) (*FDE, error) {
-	n := len(f.table) / 8
-	at := func(i int) uint64 {
-		return f.base + uint64(int64(int32(binary.LittleEndian.Uint32(f.table[i*8:]))))
-	}
-	i := sort.Search(n, func(i int) bool { return at(i) > pc })
-	if i == 0 {
-		return nil, ErrNoFDE
-	}
-	addr := f.base + uint64(int64(int32(binary.LittleEndian.Uint32(f.table[(i-1)*8+4:]))))
-	fde, err := f.fde(addr)
-	if err != nil {
-		return nil, err
-	}
-	if pc < fde.Start || pc >= fde.End {
-		return nil, ErrNoFDE
-	}
-	return fde, nil
-}
-
-// entry reads the record at addr, without its length.
-func (f *Frames) entry(addr uint64) (*reader, error) {
-	// One read serves most records.
-	b := make([]byte, 256)
-	n, err := f.mem.ReadVAddr(b, addr)
-	if n < 8 {
-		return nil, fmt.Errorf("read unwind record: %w", err)
-	}
-	size := binary.LittleEndian.Uint32(b)
-	if size == 0 || size > maxEntry {
-		return nil, fmt.Errorf("unwind record of %d bytes: %w", size, ErrDamaged)
-	}
-	if int(size)+4 > n {
-		b = make([]byte, size+4)
-		if _, err := f.mem.ReadVAddr(b, addr); err != nil {
-			return nil, fmt.Errorf("read unwind record: %w", err)
+	f := &Frames{arch: src.Arch, textBase: src.TextBase, deref: src.Deref}
+	for _, s := range []struct {
+		to   **section
+		from Section
+		name string
+	}{
+		{&f.hdr, src.EHFrameHdr, ".eh_frame_hdr"},
+		{&f.eh, src.EHFrame, ".eh_frame"},
+		{&f.debug, src.DebugFrame, ".debug_frame"},
+	} {
+		sec, err := newSection(s.from, s.name)
+		if err != nil {
+			return nil, err
 		}
+		*s.to = sec
 	}
-	return &reader{b: b[:size+4], addr: addr, pos: 4}, nil
+	if f.eh == nil && f.debug == nil {
+		return nil, fmt.Errorf("neither .eh_frame nor .debug_frame: %w", ErrNoFDE)
+	}
+	f.table = sync.OnceValues(f.readTable)
+	f.ehIndex = sync.OnceValues(func() (index, error) { return f.scan(f.eh, f.ehStart()) })
+	f.dbIndex = sync.OnceValues(func() (index, error) { return f.scan(f.debug, 0) })
+	return f, nil
 }
 
-func (f *Frames) fde(addr uint64) (*FDE, error) {
-	r, err := f.entry(addr)
+// Arch is the processor that the tables are for.
+func (f *Frames) Arch() Arch { return f.arch }
+
+// FDEFor returns the entry of the function that covers pc. The error wraps
+// ErrNoFDE where there is none, ErrDamaged, or what the reader returned.
+//
+// For a return address ask for pc-1: the call may be the last instruction of
+// its function.
+func (f *Frames) FDEFor(pc uint64) (*FDE, error) {
+	if d := f.recent.get(pc); d != nil {
+		return d, nil
+	}
+	d, err := f.find(pc)
 	if err != nil {
 		return nil, err
 	}
-	back := r.u32()
-	if back == 0 {
-		return nil, fmt.Errorf("a CIE where an FDE should be: %w", ErrDamaged)
-	}
-	c, err := f.cie(addr + 4 - uint64(back))
-	if err != nil {
-		return nil, err
-	}
-	d := &FDE{cie: c, Signal: c.signal}
-	d.Start = r.encoded(c.enc, 0)
-	d.End = d.Start + r.encoded(c.enc&0x0f, 0)
-	if c.aug {
-		r.skip(r.uleb())
-	}
-	if r.bad {
-		return nil, fmt.Errorf("FDE: %w", ErrDamaged)
-	}
-	d.code, d.addr = r.b[r.pos:], addr+uint64(r.pos)
+	f.recent.put(pc, d)
 	return d, nil
 }
 
-func (f *Frames) cie(addr uint64) (cie, error) {
-	var c cie
-	r, err := f.entry(addr)
-	if err != nil {
-		return c, err
-	}
-	if r.u32() != 0 {
-		return c, fmt.Errorf("an FDE where a CIE should be: %w", ErrDamaged)
-	}
-	version := r.u8()
-	aug := r.cstring()
-	c.codeAlign, c.dataAlign = r.uleb(), r.sleb()
-	if version == 1 {
-		c.ra = uint64(r.u8())
-	} else {
-		c.ra = r.uleb()
-	}
-	for i, a := range aug {
-		switch a {
-		case 'z':
-			if i != 0 {
-				return c, fmt.Errorf("CIE augmentation %q: %w", aug, ErrDamaged)
-			}
-			c.aug = true
-			r.uleb()
-		case 'R':
-			c.enc = r.u8()
-		case 'P':
-			r.encoded(r.u8(), 0)
-		case 'L':
-			r.u8()
-		case 'S':
-			c.signal = true
-		case 'B': // aarch64: return addresses are signed with the B key
-		default:
-			return c, fmt.Errorf("CIE augmentation %q: %w", aug, ErrDamaged)
+func (f *Frames) find(pc uint64) (*FDE, error) {
+	if f.eh != nil {
+		d, err := f.findEH(pc)
+		if err == nil || !errors.Is(err, ErrNoFDE) {
+			return d, err
 		}
 	}
-	if r.bad {
-		return c, fmt.Errorf("CIE: %w", ErrDamaged)
+	if f.debug != nil {
+		ix, err := f.dbIndex()
+		if err != nil {
+			return nil, err
+		}
+		return f.findIndexed(f.debug, ix, pc)
 	}
-	c.code, c.addr = r.b[r.pos:], addr+uint64(r.pos)
-	return c, nil
+	return nil, fmt.Errorf("%#x: %w", pc, ErrNoFDE)
+}
+
+func (f *Frames) findEH(pc uint64) (*FDE, error) {
+	if f.hdr != nil {
+		t, err := f.table()
+		if err == nil && t.count > 0 {
+			return f.findInTable(t, pc)
+		}
+		if err != nil && !errors.Is(err, ErrDamaged) {
+			return nil, err
+		}
+		// A header without a table, or one that makes no sense, is as good as
+		// none: the entries themselves are read instead.
+	}
+	ix, err := f.ehIndex()
+	if err != nil {
+		return nil, err
+	}
+	return f.findIndexed(f.eh, ix, pc)
 }

@@ -1,354 +1,325 @@
+// Package unwind walks the stack of a thread of another process without
+// stopping it.
+//
+// For a thread that sleeps in a system call the kernel tells where its stack
+// pointer and program counter are (/proc/PID/task/TID/syscall), and no other
+// register. That is enough for most frames: their tables (package cfi) count
+// from the stack pointer, and a register that an inner function saved becomes
+// known again on the way up. Where a frame counts from a register that is not
+// known (one with a frame pointer), its return address is looked for in the
+// stack: see search.go for what makes a word one, and how sure that is.
+//
+// Nothing here judges whether the thread moved meanwhile. Read its syscall file
+// before and after; if they differ the stack is worth nothing.
 package unwind
 
 import (
-	"encoding/binary"
 	"errors"
-	"runtime"
+	"fmt"
 
 	"forkproof/internal/cfi"
 	"forkproof/internal/procmem"
+	"forkproof/internal/symbol"
 )
+
+// Errors of Stack, told apart with errors.Is. The frames that came before are
+// good in either case.
+var (
+	// ErrLost: the stack goes on, but its next frame cannot be found.
+	ErrLost = errors.New("the stack cannot be followed further")
+	// ErrLimit: there are more frames than were asked for.
+	ErrLimit = errors.New("the stack has more frames than were asked for")
+)
+
+// MaxFrames is the most that Stack returns, whatever was asked for.
+const MaxFrames = 1 << 16
 
 // Frame is one frame of a stack.
 type Frame struct {
-	PC, SP, CFA uint64
-	Module      *Module
-	// Signal: the frame that the kernel made to run a signal handler.
+	// PC is where the frame goes on: behind a call, save for exact frames.
+	PC uint64
+	// SP is the stack pointer there.
+	SP uint64
+	// CFA is the stack pointer before the call that made the frame, 0 for the
+	// outermost frame.
+	CFA uint64
+	// Module is what is mapped at PC, nil if nothing is.
+	Module *Module
+	// Entry is where the function (or a part of it that the compiler put apart)
+	// starts, 0 where neither unwind tables nor symbols tell.
+	Entry uint64
+	// Exact: PC is the next instruction to run, not one behind a call. So it is
+	// in the innermost frame and in one that a signal interrupted.
+	Exact bool
+	// Signal: the kernel made this frame, for a signal handler to return to.
 	Signal bool
-	// Guessed: found by searching the stack, not by call frame information.
+	// Searched: the frame was found by looking through the stack, since a
+	// register was not known or unwind tables are missing.
+	Searched bool
+	// Guessed: Searched, and other frames would have been possible. The frame
+	// may be wrong, or frames between it and the one before may be missing.
 	Guessed bool
 }
 
-// Lookup returns the address to name and to look up unwind information with: a
-// return address points behind its call, maybe into the next function.
-func (f Frame) Lookup(innermost bool) uint64 {
-	if innermost || f.Signal {
+// Addr is the address to look the frame's function and line up with: within the
+// call, since a call may be the last instruction of its function.
+func (f Frame) Addr() uint64 {
+	if f.Exact || f.Signal || f.PC == 0 {
 		return f.PC
 	}
 	return f.PC - 1
 }
 
-type value struct {
-	v  uint64
-	ok bool
-}
-
-// arch holds what differs between processors.
-type arch struct {
-	sp, fp uint64
-	// retSize is what a call pushes.
-	retSize uint64
-}
-
-var arches = map[string]arch{
-	"amd64": {sp: 7, fp: 6, retSize: 8},
-	"arm64": {sp: 31, fp: 29, retSize: 0},
-}
-
-// searchWindow bounds the search for a return address: frames of more than
-// 64 KiB are given up.
-const searchWindow = 64 << 10
-
+// errEnd: the tables say that a frame has no caller.
 var errEnd = errors.New("end of stack")
 
-type walker struct {
-	mem   procmem.Reader
-	space *Space
-	arch  arch
-	regs  [cfi.Regs]value
-	pc    uint64
-	sp    uint64
-}
-
-// Stack walks the stack of a thread that sleeps with this stack pointer and
-// program counter. Callee-saved registers are not known at first; they become
-// known as inner frames turn out to have saved them. At most limit frames are
-// returned; a stack that cannot be followed further ends there.
-func Stack(mem procmem.Reader, space *Space, sp, pc uint64, limit int) []Frame {
-	w := &walker{mem: mem, space: space, arch: arches[runtime.GOARCH], pc: pc, sp: sp}
-	w.regs[w.arch.sp] = value{sp, true}
-	var out []Frame
-	inner := true
-	guessed := false
-	for len(out) < limit {
-		mod, _ := space.Find(w.pc)
-		f := Frame{PC: w.pc, SP: w.sp, Module: mod, Guessed: guessed}
-		var fde *cfi.FDE
-		if mod != nil && mod.Frames != nil {
-			fde, _ = mod.Frames.FDEFor(f.Lookup(inner) - mod.Bias)
-			if fde == nil || (!inner && fde.Signal) || fde.Start == w.pc-mod.Bias {
-				// A signal trampoline is entered at its first instruction: its
-				// "return address" is exact.
-				if exact, err := mod.Frames.FDEFor(w.pc - mod.Bias); err == nil && exact.Signal {
-					fde, f.Signal = exact, true
-				}
-			}
-		}
-		cfa, g, err := w.step(mod, fde, f, inner || f.Signal)
-		f.CFA = cfa
-		out = append(out, f)
-		if err != nil || w.pc == 0 {
-			break
-		}
-		// The stack shrinks with each caller; a signal stack may lie elsewhere.
-		if cfa <= f.SP && !f.Signal {
-			break
-		}
-		if !space.Executable(w.pc) {
-			break
-		}
-		inner, guessed = f.Signal, g
-	}
-	return out
-}
-
-// step moves to the caller.
-func (w *walker) step(mod *Module, fde *cfi.FDE, f Frame, exact bool) (cfa uint64, guessed bool, err error) {
-	if fde == nil {
-		return w.search(mod, 0, f)
-	}
-	at := f.Lookup(exact) - mod.Bias
-	row, err := fde.RowAt(at)
+// Stack returns the frames of the thread that has these registers, innermost
+// first, at most limit (0 for MaxFrames). The error is nil where the end of the
+// stack was reached, wraps ErrLimit or ErrLost, or is what mem returned for the
+// first frame already.
+func Stack(mem procmem.Reader, space Space, regs Regs, limit int) ([]Frame, error) {
+	a, err := archOf(regs.arch)
 	if err != nil {
-		return w.search(mod, fde.Start+mod.Bias, f)
+		return nil, err
 	}
-	if row.Rule[min(row.RA, cfi.Regs-1)].Kind == cfi.Undefined {
-		return 0, false, errEnd
+	if limit <= 0 || limit > MaxFrames {
+		limit = MaxFrames
 	}
-	cfa, ok := w.cfa(row)
-	if !ok {
-		return w.searchRow(mod, fde, row, f)
-	}
-	if !w.apply(row, cfa) {
-		return w.search(mod, fde.Start+mod.Bias, f)
-	}
-	return cfa, false, nil
-}
-
-func (w *walker) reg(n uint64) (uint64, bool) {
-	if n >= cfi.Regs {
-		return 0, false
-	}
-	return w.regs[n].v, w.regs[n].ok
-}
-
-func (w *walker) load(addr uint64) (uint64, error) { return procmem.Uint64(w.mem, addr) }
-
-func (w *walker) cfa(row *cfi.Row) (uint64, bool) {
-	switch row.CFA.Kind {
-	case cfi.InRegister:
-		v, ok := w.reg(row.CFA.Reg)
-		return v + uint64(row.CFA.N), ok
-	case cfi.ValExpr:
-		regs := func(n uint64) (uint64, bool) {
-			if n == 16 && w.arch.retSize != 0 {
-				return w.pc, true
-			}
-			return w.reg(n)
+	w := &walker{mem: memory{r: mem}, space: space, arch: a}
+	var frames []Frame
+	exact := true
+	var searched, guessed bool
+	for {
+		if len(frames) >= limit {
+			return frames, ErrLimit
 		}
-		v, err := cfi.Eval(row.CFA.Expr, nil, regs, w.load)
-		return v, err == nil
-	}
-	return 0, false
-}
-
-// apply computes the caller's registers. It reports false where the return
-// address cannot be had.
-func (w *walker) apply(row *cfi.Row, cfa uint64) bool {
-	next := w.regs
-	get := func(rule cfi.Rule, old value) value {
-		switch rule.Kind {
-		case cfi.Same:
-			return old
-		case cfi.Offset:
-			v, err := w.load(cfa + uint64(rule.N))
-			return value{v, err == nil}
-		case cfi.ValOffset:
-			return value{cfa + uint64(rule.N), true}
-		case cfi.InRegister:
-			v, ok := w.reg(rule.Reg)
-			return value{v, ok}
-		case cfi.Expression:
-			a, err := cfi.Eval(rule.Expr, []uint64{cfa}, w.reg, w.load)
-			if err != nil {
-				return value{}
-			}
-			v, err := w.load(a)
-			return value{v, err == nil}
-		case cfi.ValExpr:
-			v, err := cfi.Eval(rule.Expr, []uint64{cfa}, w.reg, w.load)
-			return value{v, err == nil}
+		p := w.locate(regs.PC(), exact)
+		f := Frame{
+			PC: regs.PC(), SP: regs.SP(), Module: p.mod, Entry: p.start,
+			Exact: exact, Signal: p.signal, Searched: searched, Guessed: guessed,
 		}
-		return value{}
-	}
-	for i := range next {
-		next[i] = get(row.Rule[i], w.regs[i])
-	}
-	if w.arch.retSize != 0 {
-		// Registers that a call may change are not the caller's any more.
-		for _, i := range []int{0, 1, 2, 4, 5, 8, 9, 10, 11} {
-			if row.Rule[i].Kind == cfi.Same {
-				next[i] = value{}
+		next, cfa, err := w.caller(&regs, &p)
+		searched, guessed = false, false
+		if err != nil && !errors.Is(err, errEnd) {
+			searched = true
+			var found candidate
+			if found, err = w.search(&regs, &p, err); err == nil {
+				next, cfa, guessed = found.next, found.cfa, found.guessed
 			}
 		}
-	}
-	if row.RA >= cfi.Regs || !next[row.RA].ok {
-		return false
-	}
-	sp := cfa
-	if r := row.Rule[w.arch.sp]; r.Kind != cfi.Same {
-		sp = next[w.arch.sp].v
-	}
-	next[w.arch.sp] = value{sp, true}
-	w.regs, w.sp, w.pc = next, sp, stripPAC(next[row.RA].v)
-	return true
-}
-
-// stripPAC removes the signature that aarch64 keeps in the upper bits of a
-// return address; on amd64 user addresses have none set.
-func stripPAC(v uint64) uint64 { return v & (1<<48 - 1) }
-
-// searchRow finds a frame whose CFA rests on an unknown frame pointer: the
-// return address is looked for above the stack pointer, and the row says where
-// the caller's registers lie relative to it.
-func (w *walker) searchRow(mod *Module, fde *cfi.FDE, row *cfi.Row, f Frame) (uint64, bool, error) {
-	ra := row.Rule[min(row.RA, cfi.Regs-1)]
-	if ra.Kind != cfi.Offset {
-		return w.search(mod, fde.Start+mod.Bias, f)
-	}
-	saved := w.regs
-	best, found := uint64(0), false
-	w.candidates(f.SP, fde.Start+mod.Bias, func(slot uint64, certain bool) bool {
-		cfa := slot - uint64(ra.N)
-		if row.Rule[w.arch.fp].Kind == cfi.Offset {
-			fp, err := w.load(cfa + uint64(row.Rule[w.arch.fp].N))
-			// The caller's frame pointer, where it is one, points further up.
-			if err != nil || (fp > f.SP && fp < cfa) {
-				return true
-			}
+		if err == nil {
+			f.CFA = cfa
 		}
-		best, found = cfa, true
-		return !certain
-	})
-	if !found {
-		return 0, true, errEnd
-	}
-	w.regs = saved
-	if !w.apply(row, best) {
-		return 0, true, errEnd
-	}
-	return best, true, nil
-}
-
-// search finds the caller of a function without usable call frame information.
-// callee is the function's start where known.
-func (w *walker) search(_ *Module, callee uint64, f Frame) (uint64, bool, error) {
-	best, found := uint64(0), false
-	w.candidates(f.SP, callee, func(slot uint64, certain bool) bool {
-		if !found {
-			best, found = slot, true
-		}
-		if certain {
-			best = slot
-		}
-		return !certain && callee != 0
-	})
-	if !found {
-		return 0, true, errEnd
-	}
-	v, err := w.load(best)
-	if err != nil {
-		return 0, true, err
-	}
-	sp := best + 8
-	w.regs = [cfi.Regs]value{}
-	w.regs[w.arch.sp] = value{sp, true}
-	w.sp, w.pc = sp, stripPAC(v)
-	return sp, true, nil
-}
-
-// candidates calls fn for each word above sp that points behind a call; certain
-// where that call's target is the function itself. fn returns false to stop.
-func (w *walker) candidates(sp, callee uint64, fn func(slot uint64, certain bool) bool) {
-	sp = (sp + 7) &^ 7
-	buf := make([]byte, 4096)
-	for base := sp; base < sp+searchWindow; base += uint64(len(buf)) {
-		n, err := w.mem.ReadAt(buf, base)
-		for i := 0; i+8 <= n; i += 8 {
-			v := stripPAC(binary.LittleEndian.Uint64(buf[i:]))
-			if v < 4096 || !w.space.Executable(v-1) {
-				continue
-			}
-			ok, to := w.callBefore(v)
-			if !ok || (callee != 0 && to != 0 && to != callee && w.known(to)) {
-				continue
-			}
-			if !fn(base+uint64(i), callee != 0 && to == callee) {
-				return
-			}
+		frames = append(frames, f)
+		if errors.Is(err, errEnd) || err == nil && next.PC() == 0 {
+			return frames, nil
 		}
 		if err != nil {
-			return
+			return frames, err
 		}
+		if err := w.plausible(&regs, &next, &p); err != nil {
+			return frames, err
+		}
+		regs, exact = next, p.signal
 	}
 }
 
-// known reports whether code at addr is the start of a function proper, so that
-// a direct call to it rules out any other callee; calls to PLT stubs do not.
-func (w *walker) known(addr uint64) bool {
-	mod, ok := w.space.Find(addr)
-	if !ok || mod.Frames == nil {
-		return false
+// plausible checks that a step leads up the stack and to code.
+func (w *walker) plausible(from, to *Regs, p *place) error {
+	// A signal handler may have run on a stack of its own, anywhere.
+	up := to.SP() > from.SP() || p.signal || to.SP() == from.SP() && w.arch.leaf && to.PC() != from.PC()
+	if !up {
+		return fmt.Errorf("the caller of %#x would have its stack at %#x, not above %#x: %w", from.PC(), to.SP(), from.SP(), ErrLost)
 	}
-	fde, err := mod.Frames.FDEFor(addr - mod.Bias)
-	return err == nil && fde.Start == addr-mod.Bias
+	if _, ok := w.space.Find(to.PC() - 1); !ok {
+		if _, ok := w.space.Find(to.PC()); !ok || !p.signal {
+			return fmt.Errorf("%#x would return to %#x, where no code is: %w", from.PC(), to.PC(), ErrLost)
+		}
+	}
+	return nil
 }
 
-// callBefore reports whether the instruction before ra is a call, and the
-// target of a direct one.
-func (w *walker) callBefore(ra uint64) (ok bool, target uint64) {
-	var b [8]byte
-	if _, err := w.mem.ReadAt(b[:], ra-8); err != nil {
-		return false, 0
-	}
-	if w.arch.retSize == 0 {
-		ins := binary.LittleEndian.Uint32(b[4:])
-		if ins>>26 == 0x25 { // bl
-			return true, ra - 4 + uint64(int64(int32(ins<<6)>>6)*4)
-		}
-		return ins&0xfffffc1f == 0xd63f0000, 0 // blr
-	}
-	if b[3] == 0xe8 {
-		return true, ra + uint64(int64(int32(binary.LittleEndian.Uint32(b[4:]))))
-	}
-	// FF /2: call through a register or memory, 2, 3, 6 or 7 bytes long.
-	for _, n := range []int{2, 3, 4, 6, 7} {
-		at := 8 - n
-		if b[at] != 0xff || b[at+1]>>3&7 != 2 {
-			continue
-		}
-		if callLength(b[at+1], b[min(at+2, 7)]) == n {
-			return true, 0
-		}
-	}
-	return false, 0
+type walker struct {
+	mem   memory
+	space Space
+	arch  *arch
 }
 
-// callLength is the length of FF /2 with these ModRM and SIB bytes.
-func callLength(modrm, sib byte) int {
-	mod, rm := modrm>>6, modrm&7
-	n := 2
-	if mod != 3 && rm == 4 {
-		n++
-		if mod == 0 && sib&7 == 5 {
-			n += 4
+// place is what is known of one program counter.
+type place struct {
+	pc     uint64
+	exact  bool
+	mod    *Module
+	fde    *cfi.FDE // nil: no unwind tables for it
+	start  uint64   // of the function, in the process; 0 unknown
+	signal bool     // a signal trampoline
+	row    *cfi.Row // set by caller
+	err    error    // why fde is nil
+}
+
+// locate finds the tables for a program counter.
+func (w *walker) locate(pc uint64, exact bool) place {
+	p := place{pc: pc, exact: exact}
+	at := pc
+	if !exact {
+		at--
+	}
+	mod, ok := w.space.Find(at)
+	if !ok {
+		if mod, ok = w.space.Find(pc); !ok {
+			p.err = fmt.Errorf("no code is mapped at %#x", pc)
+			return p
+		}
+	}
+	p.mod = mod
+	if mod.Frames != nil {
+		p.fde, p.err = mod.Frames.FDEFor(at - mod.Bias)
+	} else {
+		p.err = fmt.Errorf("%s has no unwind tables", mod.Name)
+	}
+	// A signal trampoline is never called: the kernel lets the handler return
+	// to its first instruction. glibc's FDE starts one byte earlier for that
+	// reason, others do not, and musl's has none.
+	if !exact && (p.fde == nil || pc-mod.Bias >= p.fde.End) {
+		if own, ok := w.space.Find(pc); ok {
+			var d *cfi.FDE
+			if own.Frames != nil {
+				d, _ = own.Frames.FDEFor(pc - own.Bias)
+			}
+			switch {
+			case d != nil && d.Signal:
+				p.mod, p.fde, p.exact = own, d, true
+			case d == nil && w.trampoline(pc):
+				p.mod, p.fde, p.exact, p.signal = own, nil, true, true
+			}
 		}
 	}
 	switch {
-	case mod == 1:
-		n++
-	case mod == 2, mod == 0 && rm == 5:
-		n += 4
+	case p.fde != nil:
+		p.signal = p.fde.Signal
+		p.start = p.fde.Start + p.mod.Bias
+	case p.mod.Table != nil:
+		if sym, ok := p.mod.Symbol(at); ok && sym.Kind == symbol.Func && !sym.NoSize {
+			p.start = sym.Value + p.mod.Bias
+		}
 	}
-	return n
+	return p
+}
+
+// lookup is the address to ask the tables of p with.
+func (p *place) lookup() uint64 {
+	at := p.pc - p.mod.Bias
+	if !p.exact && (p.fde == nil || at > p.fde.Start) {
+		at--
+	}
+	return at
+}
+
+// caller steps to the caller by what the tables say. It fails with errEnd where
+// they say that there is none, and with an error that wraps cfi.ErrUnknown where
+// they need a register that is not known.
+func (w *walker) caller(regs *Regs, p *place) (Regs, uint64, error) {
+	if p.fde == nil {
+		if p.signal {
+			return w.sigreturn(regs)
+		}
+		return Regs{}, 0, p.err
+	}
+	row, err := p.fde.RowAt(p.lookup())
+	if err != nil {
+		return Regs{}, 0, err
+	}
+	p.row = row
+	if row.Regs[p.fde.RA].Kind == cfi.Undefined {
+		return Regs{}, 0, errEnd
+	}
+	m := machine{w, regs}
+	cfa, err := m.cfa(row)
+	if err != nil {
+		return Regs{}, 0, err
+	}
+	next, err := m.apply(row, p.fde.RA, cfa)
+	return next, cfa, err
+}
+
+// machine evaluates rules with the registers of a frame.
+type machine struct {
+	w    *walker
+	regs *Regs
+}
+
+// Register implements cfi.Machine.
+func (m machine) Register(n uint16) (uint64, bool) { return m.regs.Get(int(n)) }
+
+// Load implements cfi.Machine.
+func (m machine) Load(addr uint64, size int) (uint64, error) { return m.w.mem.load(addr, size) }
+
+func (m machine) cfa(row *cfi.Row) (uint64, error) {
+	switch row.CFA.Kind {
+	case cfi.Register:
+		v, ok := m.Register(row.CFA.Reg)
+		if !ok {
+			return 0, fmt.Errorf("register %d: %w", row.CFA.Reg, cfi.ErrUnknown)
+		}
+		return v + uint64(row.CFA.Off), nil
+	case cfi.ValExpression:
+		return row.CFA.Expr.Eval(m)
+	}
+	return 0, fmt.Errorf("no rule for the frame address: %w", cfi.ErrDamaged)
+}
+
+// apply computes the registers of the caller.
+func (m machine) apply(row *cfi.Row, ra uint16, cfa uint64) (Regs, error) {
+	a := m.w.arch
+	next := Regs{arch: m.regs.arch, pac: m.regs.pac}
+	for i := range row.Regs {
+		rule := &row.Regs[i]
+		if rule.Kind == cfi.Unspecified && a.preserved&(1<<i) == 0 {
+			continue
+		}
+		v, ok, err := m.rule(rule, i, cfa)
+		if err != nil && i == int(ra) {
+			return Regs{}, err
+		}
+		// A register that cannot be read stays unknown; it may never be asked for.
+		if ok && err == nil {
+			next.Set(i, v)
+		}
+	}
+	pc, ok := next.Get(int(ra))
+	if !ok {
+		return Regs{}, fmt.Errorf("return address in register %d: %w", ra, cfi.ErrUnknown)
+	}
+	if row.Regs[a.sp].Kind == cfi.Unspecified {
+		next.Set(a.sp, cfa)
+	}
+	next.setPC(next.strip(pc))
+	return next, nil
+}
+
+func (m machine) rule(r *cfi.Rule, self int, cfa uint64) (uint64, bool, error) {
+	switch r.Kind {
+	case cfi.Unspecified, cfi.SameValue:
+		v, ok := m.regs.Get(self)
+		return v, ok, nil
+	case cfi.Register:
+		v, ok := m.Register(r.Reg)
+		return v + uint64(r.Off), ok, nil
+	case cfi.Offset:
+		v, err := m.w.mem.load(cfa+uint64(r.Off), 8)
+		return v, true, err
+	case cfi.ValOffset:
+		return cfa + uint64(r.Off), true, nil
+	case cfi.Expression:
+		addr, err := r.Expr.Eval(m, cfa)
+		if err != nil {
+			return 0, false, err
+		}
+		v, err := m.w.mem.load(addr, 8)
+		return v, true, err
+	case cfi.ValExpression:
+		v, err := r.Expr.Eval(m, cfa)
+		return v, true, err
+	}
+	return 0, false, nil // undefined
 }
