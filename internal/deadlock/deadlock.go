@@ -75,6 +75,9 @@ type Process struct {
 	// SurvivorWas are ids that this process's threads had before a fork or
 	// clone: locks that they took then still name those.
 	SurvivorWas []int
+	// SurvivorKnown: SurvivorWas is complete. Without it no owner is called
+	// gone: the survivor of a fork may itself hold the lock under its old id.
+	SurvivorKnown bool
 	// Handlers: a signal handler of the program could run.
 	Handlers bool
 	// Forked: the process was forked from a live one without exec.
@@ -157,6 +160,9 @@ func nobodyLeft(p Process, named map[int]bool) (Verdict, bool) {
 // ownerGone is P2: the lock names a thread that is none of this process.
 func ownerGone(p Process) []Verdict {
 	var out []Verdict
+	if !p.SurvivorKnown {
+		return nil
+	}
 	for _, t := range p.Threads {
 		if !t.forever() || t.Owner == 0 || t.Shared || !p.Alone || !t.Exclusive {
 			continue
