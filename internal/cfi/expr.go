@@ -89,14 +89,16 @@ func Eval(expr []byte, stack []uint64, reg func(uint64) (uint64, bool), load fun
 			push(a)
 			push(b)
 		case 0x1a:
-			push(pop() & pop())
+			a, b := pop(), pop()
+			push(b & a)
 		case 0x1c:
 			a, b := pop(), pop()
 			push(b - a)
 		case 0x1e:
 			push(pop() * pop())
 		case 0x21:
-			push(pop() | pop())
+			a, b := pop(), pop()
+			push(b | a)
 		case 0x22:
 			push(pop() + pop())
 		case 0x23:
@@ -108,7 +110,8 @@ func Eval(expr []byte, stack []uint64, reg func(uint64) (uint64, bool), load fun
 			a, b := pop(), pop()
 			push(b >> (a & 63))
 		case 0x29:
-			flag(pop() == pop())
+			a, b := pop(), pop()
+			flag(b == a)
 		case 0x2a:
 			a, b := pop(), pop()
 			flag(int64(b) >= int64(a))
@@ -122,7 +125,8 @@ func Eval(expr []byte, stack []uint64, reg func(uint64) (uint64, bool), load fun
 			a, b := pop(), pop()
 			flag(int64(b) < int64(a))
 		case 0x2e:
-			flag(pop() != pop())
+			a, b := pop(), pop()
+			flag(b != a)
 		case 0x2f, 0x28:
 			off := int(int16(r.u16()))
 			if op == 0x28 && pop() == 0 {

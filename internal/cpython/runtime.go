@@ -122,7 +122,7 @@ func (r *Runtime) identify(o Object) error {
 	l.minor = r.Minor
 	if d, ok := debugOffsetsOf[r.Minor]; ok {
 		if !debug {
-			return fmt.Errorf("Python %s without debug offsets: %w", r.Version, ErrVersion)
+			return fmt.Errorf("no debug offsets in Python %s: %w", r.Version, ErrVersion)
 		}
 		if binary.LittleEndian.Uint64(head[16:]) != 0 {
 			return fmt.Errorf("free-threaded Python %s: %w", r.Version, ErrVersion)

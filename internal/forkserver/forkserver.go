@@ -3,7 +3,6 @@
 package forkserver
 
 import (
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -105,8 +104,13 @@ func Snapshot(fs proc.FS) ([]Process, error) {
 }
 
 // Find returns the servers among the processes. A server is a process with at
-// least one child that was forked from it and never ran another program.
-func Find(fs proc.FS, all []Process) []Server {
+// least one child that was forked from it and never ran another program. Where
+// only is given, just the families of those PIDs are looked at: comparing
+// mappings is what takes the time.
+func Find(fs proc.FS, all []Process, only ...int) []Server {
+	if len(only) > 0 {
+		all = relatives(all, only)
+	}
 	byPID := make(map[int]Process, len(all))
 	children := make(map[int][]Process)
 	for _, p := range all {
@@ -114,9 +118,18 @@ func Find(fs proc.FS, all []Process) []Server {
 		children[p.PPID] = append(children[p.PPID], p)
 	}
 	forked := make(map[int]bool) // by child
+	maps := make(map[int][]proc.Mapping)
+	read := func(pid int) []proc.Mapping {
+		m, ok := maps[pid]
+		if !ok {
+			m, _ = fs.Maps(pid) // a process that ended is like no other
+			maps[pid] = m
+		}
+		return m
+	}
 	for _, c := range all {
 		if p, ok := byPID[c.PPID]; ok && c.PPID > 1 && alike(p, c) {
-			forked[c.ID.PID] = ForkedWithoutExec(fs, p.ID.PID, c.ID.PID)
+			forked[c.ID.PID] = copied(read(p.ID.PID), read(c.ID.PID))
 		}
 	}
 	var out []Server
@@ -137,6 +150,26 @@ func Find(fs proc.FS, all []Process) []Server {
 	return out
 }
 
+// relatives keeps the named processes, their parents, children and siblings.
+func relatives(all []Process, only []int) []Process {
+	near := make(map[int]bool)
+	for _, p := range all {
+		if slices.Contains(only, p.ID.PID) {
+			near[p.ID.PID] = true
+			if p.PPID > 1 {
+				near[p.PPID] = true
+			}
+		}
+	}
+	var out []Process
+	for _, p := range all {
+		if near[p.ID.PID] || near[p.PPID] {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
 func kindOf(p Process) Traits {
 	title := p.Title()
 	for _, r := range recognisers {
@@ -150,10 +183,7 @@ func kindOf(p Process) Traits {
 // alike is a quick test that spares the comparison of maps for most pairs: a
 // forked child keeps its parent's name unless it sets a title of its own.
 func alike(p, c Process) bool {
-	if p.Comm == c.Comm || slices.Equal(p.Args, c.Args) {
-		return true
-	}
-	return len(c.Args) > 0 && strings.ContainsAny(c.Args[0], ": ") && filepath.Base(c.Args[0]) != c.Args[0] || strings.Contains(c.Title(), ": ")
+	return p.Comm == c.Comm || slices.Equal(p.Args, c.Args) || strings.Contains(c.Title(), ": ")
 }
 
 // ForkedWithoutExec reports whether child is a copy of parent's memory: the
@@ -169,6 +199,10 @@ func ForkedWithoutExec(fs proc.FS, parent, child int) bool {
 	if err != nil {
 		return false
 	}
+	return copied(a, b)
+}
+
+func copied(a, b []proc.Mapping) bool {
 	type place struct {
 		start, inode uint64
 	}

@@ -77,7 +77,11 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 	if j.all, err = forkserver.Snapshot(j.fs); err != nil {
 		return nil, fmt.Errorf("list the processes of this machine: %w", err)
 	}
-	j.servers = forkserver.Find(j.fs, j.all)
+	var only []int
+	if !req.All && req.Name == nil {
+		only = req.PIDs
+	}
+	j.servers = forkserver.Find(j.fs, j.all, only...)
 	targets, failed := j.targets(req)
 	if len(targets) == 0 {
 		if len(failed) > 0 {

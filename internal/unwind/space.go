@@ -5,7 +5,6 @@
 package unwind
 
 import (
-	"debug/elf"
 	"os"
 
 	"forkproof/internal/cfi"
@@ -84,7 +83,6 @@ type Space struct {
 	maps    []proc.Mapping
 	files   *Files
 	modules map[uint64]*Module
-	machine elf.Machine
 }
 
 // NewSpace returns the executable memory of a process with these mappings.
