@@ -18,8 +18,8 @@ import (
 
 	"forkproof/internal/facts"
 	"forkproof/internal/finding"
-	"forkproof/internal/forkserver"
 	"forkproof/internal/libc"
+	"forkproof/internal/prefork"
 	"forkproof/internal/proc"
 	"forkproof/internal/unwind"
 )
@@ -46,8 +46,8 @@ type Request struct {
 type job struct {
 	fs      proc.FS
 	files   *unwind.Files
-	servers []forkserver.Server
-	all     []forkserver.Process
+	servers []prefork.Server
+	all     []prefork.Process
 	masters map[int]*process
 	self    int
 	gap     time.Duration
@@ -74,14 +74,14 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 	}
 	doc := &finding.Document{Schema: finding.SchemaV1, Command: "inspect", Time: time.Now().UTC().Format(time.RFC3339), Host: j.host()}
 	var err error
-	if j.all, err = forkserver.Snapshot(j.fs); err != nil {
+	if j.all, err = prefork.Snapshot(j.fs); err != nil {
 		return nil, fmt.Errorf("list the processes of this machine: %w", err)
 	}
 	var only []int
 	if !req.All && req.Name == nil {
 		only = req.PIDs
 	}
-	j.servers = forkserver.Find(j.fs, j.all, only...)
+	j.servers = prefork.Find(j.fs, j.all, only...)
 	targets, failed := j.targets(req)
 	if len(targets) == 0 {
 		if len(failed) > 0 {
@@ -147,7 +147,7 @@ func (j *job) targets(req Request) ([]*process, []error) {
 			pids = append(pids, pid)
 		}
 	}
-	tree := func(s forkserver.Server) {
+	tree := func(s prefork.Server) {
 		add(s.Master.ID.PID)
 		for _, w := range s.Workers {
 			add(w.ID.PID)
@@ -161,7 +161,7 @@ func (j *job) targets(req Request) ([]*process, []error) {
 	if req.Name != nil {
 		for _, p := range j.all {
 			if p.ID.PID != j.self && (req.Name.MatchString(p.Title()) || req.Name.MatchString(p.Comm)) {
-				if s, role, ok := forkserver.Of(j.servers, p.ID.PID); ok && role == "master" {
+				if s, role, ok := prefork.Of(j.servers, p.ID.PID); ok && role == "master" {
 					tree(s)
 				}
 				add(p.ID.PID)
@@ -173,7 +173,7 @@ func (j *job) targets(req Request) ([]*process, []error) {
 			failed = append(failed, err)
 			continue
 		}
-		if s, role, ok := forkserver.Of(j.servers, pid); ok && role == "master" {
+		if s, role, ok := prefork.Of(j.servers, pid); ok && role == "master" {
 			tree(s)
 		}
 		add(pid)

@@ -1,11 +1,11 @@
 package inspect
 
 import (
-	"forkproof/internal/cpython"
 	"forkproof/internal/deadlock"
 	"forkproof/internal/libc"
 	"forkproof/internal/proc"
 	"forkproof/internal/procmem"
+	"forkproof/internal/pystack"
 )
 
 // faults are signals that a program does not wait for: those of its own errors
@@ -39,7 +39,9 @@ func (j *job) observe(p *process) (o observation, quick bool) {
 	s := &o.snapshot
 	blocked := ^uint64(0)
 	s.SurvivorKnown = true
-	heads := make(map[uint64]bool)
+	// The survivor of a fork is the process's first thread. Later ones may sit
+	// on the stack, and so at the thread pointer, that a vanished thread had.
+	var survivor uint64
 	for _, tid := range p.tids {
 		g := p.looks[1][tid]
 		blocked &= g.status.SigBlk
@@ -48,7 +50,9 @@ func (j *job) observe(p *process) (o observation, quick bool) {
 		if err != nil || head == 0 {
 			s.SurvivorKnown = false
 		} else {
-			heads[head] = true
+			if tid == p.pid {
+				survivor = head
+			}
 			// The thread's own idea of its id, which a raw clone leaves stale.
 			if own, err := procmem.Uint32(p.mem, head-16); err == nil {
 				s.SurvivorWas = append(s.SurvivorWas, int(own))
@@ -64,7 +68,7 @@ func (j *job) observe(p *process) (o observation, quick bool) {
 		s.Forked = true
 		found := false
 		for _, tid := range m.tids {
-			if head, err := proc.RobustList(tid); err == nil && heads[head] && head != 0 {
+			if head, err := proc.RobustList(tid); err == nil && head == survivor && head != 0 {
 				s.SurvivorWas = append(s.SurvivorWas, m.looks[1][tid].status.InnerPID())
 				found = true
 			}
@@ -105,10 +109,11 @@ func (j *job) thread(p *process, tid int, waits map[int]libc.Waiting) deadlock.T
 		return t
 	}
 	t.Futex, t.Addr, t.Timeout, t.Private = true, f.Addr, f.Timeout, f.Private()
+	// glibc waits on robust mutexes and for threads to end by the shared
+	// operation, though they lie in private memory: there the kernel keys the
+	// futex by this very address space (kernel/futex/core.c, get_futex_key).
 	m, found := proc.Find(p.maps, f.Addr)
-	if !found || m.Shared {
-		t.Private = false
-	}
+	t.Private = found && !m.Shared && (t.Private || m.Write)
 	if !t.Private || t.Timeout || !t.Still {
 		return t
 	}
@@ -116,10 +121,10 @@ func (j *job) thread(p *process, tid int, waits map[int]libc.Waiting) deadlock.T
 	w := libc.Classify(f, callers, p.mem, p.libcID)
 	if py, ok := p.pyThread(tid); ok && (w.Kind == "semaphore" || w.Kind == "futex") && pythonWaits(callers) {
 		w.Kind = "python-lock"
-		switch cpython.WaitsFor(py.Frames, p.functions(tid)) {
-		case cpython.Acquire:
+		switch pystack.WaitsFor(py.Frames, p.functions(tid)) {
+		case pystack.Acquire:
 			w.Exclusive, w.State = true, "held"
-		case cpython.Event:
+		case pystack.Event:
 			w.Exclusive, w.State = false, "waits for an event"
 		}
 	}

@@ -4,11 +4,11 @@ import (
 	"runtime"
 	"strings"
 
-	"forkproof/internal/cpython"
-	"forkproof/internal/forkserver"
 	"forkproof/internal/libc"
+	"forkproof/internal/prefork"
 	"forkproof/internal/proc"
 	"forkproof/internal/procmem"
+	"forkproof/internal/pystack"
 	"forkproof/internal/target"
 	"forkproof/internal/unwind"
 )
@@ -37,15 +37,15 @@ type process struct {
 	err   error
 	looks [2]map[int]glance
 	tids  []int
-	gil   [2]*cpython.GIL
+	gil   [2]*pystack.GIL
 
 	opened bool
 	maps   []proc.Mapping
 	mem    *procmem.Cache
 	space  *unwind.Space
-	python *cpython.Runtime
+	python *pystack.Runtime
 	pyErr  error
-	pyAll  []cpython.Thread
+	pyAll  []pystack.Thread
 	pyRead bool
 	libcID libc.Identity
 	libcB  string
@@ -152,7 +152,7 @@ func (p *process) load() error {
 	}
 	p.space = unwind.NewSpace(p.j.fs, p.pid, p.maps, p.j.files)
 	p.libcID = libc.Identity{Family: "unknown"}
-	var objects []cpython.Object
+	var objects []pystack.Object
 	seen := make(map[uint64]bool)
 	for i, m := range p.maps {
 		if !m.File() || !m.Exec || seen[m.Inode] {
@@ -170,7 +170,7 @@ func (p *process) load() error {
 		}
 	}
 	if len(objects) > 0 {
-		p.python, p.pyErr = cpython.Find(p.mem, objects)
+		p.python, p.pyErr = pystack.Find(p.mem, objects)
 	}
 	return nil
 }
@@ -193,7 +193,7 @@ func (p *process) identify(family string, m proc.Mapping) {
 	}
 }
 
-// pyObject adapts a module to what cpython.Find asks for.
+// pyObject adapts a module to what pystack.Find asks for.
 type pyObject struct{ m *unwind.Module }
 
 func (o pyObject) SymbolAddr(name string) (uint64, bool) {
@@ -208,7 +208,7 @@ func (o pyObject) SectionAddr(name string) (uint64, bool) {
 
 func (o pyObject) FileName() string { return o.m.Name }
 
-func (p *process) readGIL() *cpython.GIL {
+func (p *process) readGIL() *pystack.GIL {
 	if p.load() != nil || p.python == nil {
 		return nil
 	}
@@ -260,9 +260,9 @@ func (p *process) callers(tid int) []libc.Caller {
 
 // pyThread returns the interpreter's state for a kernel thread: by thread
 // pointer, which survives a fork, else by the noted id.
-func (p *process) pyThread(tid int) (cpython.Thread, bool) {
+func (p *process) pyThread(tid int) (pystack.Thread, bool) {
 	if p.load() != nil || p.python == nil {
-		return cpython.Thread{}, false
+		return pystack.Thread{}, false
 	}
 	if !p.pyRead {
 		p.pyRead = true
@@ -282,7 +282,7 @@ func (p *process) pyThread(tid int) (cpython.Thread, bool) {
 			return t, true
 		}
 	}
-	return cpython.Thread{}, false
+	return pystack.Thread{}, false
 }
 
 // parent returns the process that p was forked from without exec, where that is
@@ -293,9 +293,9 @@ func (p *process) parent() (*process, bool) {
 		return nil, false
 	}
 	if m, ok := p.j.masters[st.PPID]; ok {
-		return m, m != nil && forkserver.ForkedWithoutExec(p.j.fs, m.pid, p.pid)
+		return m, m != nil && prefork.ForkedWithoutExec(p.j.fs, m.pid, p.pid)
 	}
-	if !forkserver.ForkedWithoutExec(p.j.fs, st.PPID, p.pid) {
+	if !prefork.ForkedWithoutExec(p.j.fs, st.PPID, p.pid) {
 		return nil, false
 	}
 	m := p.j.open(st.PPID)

@@ -8,13 +8,13 @@ import (
 	"sort"
 	"strings"
 
-	"forkproof/internal/cpython"
 	"forkproof/internal/deadlock"
 	"forkproof/internal/elffile"
 	"forkproof/internal/finding"
-	"forkproof/internal/forkserver"
 	"forkproof/internal/libc"
+	"forkproof/internal/prefork"
 	"forkproof/internal/proc"
+	"forkproof/internal/pystack"
 )
 
 // manyTargets is from how many targets on stacks are read of those only that
@@ -24,7 +24,7 @@ const manyTargets = 16
 // report turns one process into a target and its findings.
 func (j *job) report(p *process) (finding.Target, []finding.Finding) {
 	t := finding.Target{PID: p.pid, Role: "process", Verdict: "unreadable"}
-	s, role, inServer := forkserver.Of(j.servers, p.pid)
+	s, role, inServer := prefork.Of(j.servers, p.pid)
 	t.Role = role
 	if inServer {
 		t.Server = s.Kind
@@ -67,7 +67,7 @@ func (j *job) report(p *process) (finding.Target, []finding.Finding) {
 			t.Libc = describe(p.libcID, p.libcB)
 			if p.python != nil {
 				t.Python = p.python.Version
-			} else if p.pyErr != nil && !errors.Is(p.pyErr, cpython.ErrNoPython) {
+			} else if p.pyErr != nil && !errors.Is(p.pyErr, pystack.ErrNoPython) {
 				t.Notes = append(t.Notes, "Python frames could not be read: "+p.pyErr.Error())
 			}
 			for path, err := range p.space.Missing() {
@@ -155,7 +155,7 @@ func (p *process) frames(tid int) ([]finding.NativeFrame, []finding.PythonFrame)
 	if !ok {
 		return native, nil
 	}
-	at := cpython.Merge(p.functions(tid), py.Frames)
+	at := pystack.Merge(p.functions(tid), py.Frames)
 	var python []finding.PythonFrame
 	for i, f := range py.Frames {
 		python = append(python, finding.PythonFrame{Function: f.Function, File: f.File, Line: f.Line, Native: at[i]})
@@ -195,7 +195,7 @@ func stateName(g glance) string {
 }
 
 // findings turns a verdict into findings, one for each thread that waits.
-func (j *job) findings(p *process, s forkserver.Server, o observation, v deadlock.Verdict) []finding.Finding {
+func (j *job) findings(p *process, s prefork.Server, o observation, v deadlock.Verdict) []finding.Finding {
 	var out []finding.Finding
 	for i, tid := range v.TIDs {
 		if i > 0 && (v.Proof == deadlock.Cycle || v.Proof == deadlock.GILGone) {
@@ -223,7 +223,7 @@ func (j *job) findings(p *process, s forkserver.Server, o observation, v deadloc
 	return out
 }
 
-func title(p *process, s forkserver.Server, f finding.Finding) string {
+func title(p *process, s prefork.Server, f finding.Finding) string {
 	who := fmt.Sprintf("process %d", p.pid)
 	if s.Kind != "" {
 		who = fmt.Sprintf("%s worker %d", s.Kind, p.pid)
@@ -246,7 +246,7 @@ func title(p *process, s forkserver.Server, f finding.Finding) string {
 	return t
 }
 
-func remedy(s forkserver.Server, f finding.Finding, forked bool) []string {
+func remedy(s prefork.Server, f finding.Finding, forked bool) []string {
 	if f.Rule == finding.DeadlockCycle {
 		return []string{"kill the process; then make all code take these locks in one order"}
 	}

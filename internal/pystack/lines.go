@@ -1,4 +1,4 @@
-package cpython
+package pystack
 
 // lineAt returns the source line of the instruction at byte offset lasti, 0
 // where the table gives none.

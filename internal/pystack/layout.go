@@ -1,8 +1,8 @@
-// Package cpython reads the state of a CPython interpreter in the memory of
+// Package pystack reads the state of a CPython interpreter in the memory of
 // another process: threads, frames with file and line, the GIL, and which
 // object a lock belongs to. It stops nobody; what it reads of a running
 // interpreter may be torn and is bounded everywhere.
-package cpython
+package pystack
 
 // layout holds where the fields lie that are read, in bytes. One literal per
 // release, measured with that release's own headers on x86-64 (the offsets are

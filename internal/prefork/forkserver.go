@@ -1,6 +1,6 @@
-// Package forkserver recognises pre-fork servers among the processes of a
+// Package prefork recognises pre-fork servers among the processes of a
 // machine: a master that loaded an application, and workers forked from it.
-package forkserver
+package prefork
 
 import (
 	"regexp"

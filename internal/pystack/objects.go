@@ -1,4 +1,4 @@
-package cpython
+package pystack
 
 import (
 	"encoding/binary"
