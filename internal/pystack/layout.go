@@ -91,8 +91,8 @@ var layouts = map[int]layout{
 	13: { // 3.13: the rest comes from _Py_DebugOffsets
 		foreign: 3, lines: location, strData: 40, strDataWide: 56, strShift: 2, dictLog2: true,
 	},
-	14: { // 3.14: likewise; the string state has a 16-bit interned field
-		foreign: 3, lines: location, strData: 40, strDataWide: 56, strShift: 16, dictLog2: true,
+	14: { // 3.14: likewise
+		foreign: 3, lines: location, strData: 40, strDataWide: 56, strShift: 2, dictLog2: true,
 	},
 }
 
