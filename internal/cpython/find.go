@@ -2,7 +2,6 @@ package cpython
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"path"
 	"regexp"
@@ -208,27 +207,27 @@ func (r *Runtime) check() error {
 	if !alive {
 		return ErrNotRunning
 	}
-	threads, err := r.Threads()
+	threads, err := r.threadStates(all)
 	if err != nil {
 		return err
 	}
 	// One thread that can be read shows that the offsets are right; others may
-	// have been on the move.
+	// be on the move.
 	var bad error
-	good := len(threads) == 0
-	for _, t := range threads {
-		switch {
-		case t.Err == nil:
-			good = true
-		case bad == nil:
-			bad = t.Err
+	for range 3 {
+		for i := range threads {
+			t := &threads[i]
+			if v.stack(t); t.Err == nil && len(t.Frames) > 0 {
+				return nil
+			}
+			if bad == nil {
+				bad = t.Err
+			}
 		}
-	}
-	if !good {
-		if errors.Is(bad, ErrImplausible) {
-			return bad
+		if bad == nil {
+			return nil // no thread runs Python code now
 		}
-		return fmt.Errorf("%w: %w", ErrImplausible, bad)
+		v = r.newView()
 	}
-	return nil
+	return fmt.Errorf("%w: %w", ErrImplausible, bad)
 }

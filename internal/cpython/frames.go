@@ -101,7 +101,9 @@ func (v *view) stack(t *Thread) []link {
 			t.Err = fmt.Errorf("frame 0x%x executes an instruction outside of its code: %w", k.addr, ErrImplausible)
 			return chain
 		}
-		f.Line, _ = lineAt(v.lay.code.kind, c.lines, c.firstLine, int(offset))
+		if line, ok := lineAt(v.lay.code.kind, c.lines, c.firstLine, int(offset)); ok && line > 0 {
+			f.Line = line
+		}
 		t.Frames = append(t.Frames, f)
 	}
 	return chain

@@ -76,7 +76,11 @@ func lineLocation(table []byte, first, addr int) (int, bool) {
 		end += 2 * (int(head&7) + 1)
 		switch {
 		case kind == locLong || kind == locNoColumns:
-			line += signedVarint(table)
+			step, ok := signedVarint(table)
+			if !ok {
+				return 0, false
+			}
+			line += step
 		case kind >= locOneLine0 && kind < locNoColumns:
 			line += kind - locOneLine0
 		}
@@ -91,21 +95,25 @@ func lineLocation(table []byte, first, addr int) (int, bool) {
 }
 
 // signedVarint decodes a number of six bits per byte, the lowest first, bit 6
-// set in all but the last; its lowest bit is the sign. More than 32 bits are
-// cut: a line is an int.
-func signedVarint(b []byte) int {
-	var u uint32
+// set in all but the last; its lowest bit is the sign. ok is false where it is
+// cut off or has more than the 32 bits of an int.
+func signedVarint(b []byte) (n int, ok bool) {
+	var u uint64
 	for i, c := range b {
 		if c&0x80 != 0 || i >= 6 {
 			break
 		}
-		u |= uint32(c&63) << (6 * i)
-		if c&64 == 0 {
+		u |= uint64(c&63) << (6 * i)
+		if c&64 != 0 {
+			continue
+		}
+		if u>>32 != 0 {
 			break
 		}
+		if u&1 != 0 {
+			return -int(u >> 1), true
+		}
+		return int(u >> 1), true
 	}
-	if u&1 != 0 {
-		return -int(u >> 1)
-	}
-	return int(u >> 1)
+	return 0, false
 }

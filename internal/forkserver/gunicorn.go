@@ -82,7 +82,7 @@ func hasHeartbeat(fs proc.FS, pid int) bool {
 	if err != nil {
 		return false
 	}
-	defer dir.Close()
+	defer func() { _ = dir.Close() }() // only read
 	names, err := dir.Readdirnames(most)
 	if err != nil {
 		return false

@@ -89,7 +89,7 @@ func random(fs proc.FS, pid int, addr uint64) (r [16]byte, err error) {
 	if err != nil {
 		return r, err
 	}
-	defer mem.Close()
+	defer func() { _ = mem.Close() }() // only read
 	if int64(addr) < 0 {
 		return r, fmt.Errorf("AT_RANDOM of process %d: %w: %#x", pid, proc.ErrParse, addr)
 	}

@@ -118,8 +118,12 @@ func (r run) has(flags ...string) bool {
 }
 
 // title is the whole command line as one string: what a process shows of itself
-// when it wrote a title over its arguments.
-func (p *Process) title() string { return strings.TrimSpace(strings.Join(p.Args, " ")) }
+// when it wrote a title over its arguments. uWSGI and others fill up with blanks
+// and leave the last arguments behind them standing; those are cut off.
+func (p *Process) title() string {
+	t, _, _ := strings.Cut(strings.TrimSpace(strings.Join(p.Args, " ")), "    ")
+	return t
+}
 
 // hasTitle reports whether what the process shows of itself begins with one of
 // prefixes.

@@ -54,10 +54,10 @@ const forkNoExec = 0x40
 // Running reports whether the process is neither a zombie nor gone.
 func (p *Process) Running() bool { return p.State != 'Z' && p.State != 'X' }
 
-// Command returns the arguments joined by blanks, or the name in brackets where
-// there are none.
+// Command returns the arguments joined by blanks, or the title that the process
+// wrote over them, or the name in brackets where there are none.
 func (p *Process) Command() string {
-	if s := strings.TrimSpace(strings.Join(p.Args, " ")); s != "" {
+	if s := p.title(); s != "" {
 		return s
 	}
 	return "[" + p.Comm + "]"

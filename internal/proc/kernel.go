@@ -1,7 +1,6 @@
 package proc
 
 import (
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -41,8 +40,4 @@ func RobustList(tid int) (uint64, error) {
 		return 0, gone(errno)
 	}
 	return head, nil
-}
-
-func clockGettime(id int32, ts *syscall.Timespec) error {
-	return unix.ClockGettime(id, (*unix.Timespec)(unsafe.Pointer(ts)))
 }

@@ -187,9 +187,24 @@ func (f FS) RunTime(pid, tid int) (uint64, error) {
 }
 
 // LastRan returns how long ago a thread last ran, from se.exec_start of
-// /proc/PID/task/TID/sched; ok is false where the kernel does not have it.
+// /proc/PID/task/TID/sched; ok is false where the kernel does not have it. The
+// field counts by the scheduler's own clock, which no other file shows: the
+// calling thread's own entry, which is of this moment to within a tick of 10 ms,
+// stands for now.
 func (f FS) LastRan(pid, tid int) (ago time.Duration, ok bool) {
-	b, err := read(f.taskPath(pid, tid, "sched"))
+	then, ok := execStart(f.taskPath(pid, tid, "sched"))
+	if !ok {
+		return 0, false
+	}
+	now, ok := execStart(filepath.Join(f.root, "thread-self", "sched"))
+	if !ok {
+		return 0, false
+	}
+	return max(now-then, 0), true
+}
+
+func execStart(path string) (time.Duration, bool) {
+	b, err := read(path)
 	if err != nil {
 		return 0, false
 	}
@@ -202,14 +217,7 @@ func (f FS) LastRan(pid, tid int) (ago time.Duration, ok bool) {
 		if err != nil || ms < 0 {
 			return 0, false
 		}
-		var ts syscall.Timespec
-		// CLOCK_MONOTONIC (1) runs with the scheduler's clock to within
-		// milliseconds as long as the machine was not suspended.
-		if err := clockGettime(1, &ts); err != nil {
-			return 0, false
-		}
-		ago = time.Duration(ts.Nano()) - time.Duration(ms*1e6)
-		return max(ago, 0), true
+		return time.Duration(ms * 1e6), true
 	}
 	return 0, false
 }

@@ -17,6 +17,8 @@ type Stat struct {
 	// UTime and STime are processor time in clock ticks of 10 ms.
 	UTime, STime uint64
 	NumThreads   int
+	// VSize is the size of the address space in bytes.
+	VSize uint64
 	// StartTime is in clock ticks since boot.
 	StartTime uint64
 }
@@ -54,7 +56,7 @@ func ParseStat(b []byte) (Stat, error) {
 		return s, fmt.Errorf("stat: %w: %.80q", ErrParse, b)
 	}
 	fields := strings.Fields(string(b[shut+1:]))
-	if len(fields) < 20 || len(fields[0]) != 1 {
+	if len(fields) < 21 || len(fields[0]) != 1 {
 		return s, fmt.Errorf("stat: %w: %.80q", ErrParse, b)
 	}
 	s.PID, s.Comm, s.State = pid, string(b[open+1:shut]), fields[0][0]
@@ -69,7 +71,7 @@ func ParseStat(b []byte) (Stat, error) {
 	s.PPID = int(num(4))
 	s.Flags, s.UTime, s.STime = num(9), num(14), num(15)
 	s.NumThreads = int(num(20))
-	s.StartTime = num(22)
+	s.StartTime, s.VSize = num(22), num(23)
 	if err != nil {
 		return s, fmt.Errorf("stat: %w: %.80q", ErrParse, b)
 	}

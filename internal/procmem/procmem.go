@@ -84,8 +84,9 @@ func (c *Cache) ReadAt(p []byte, addr uint64) (int, error) {
 			// Neighbouring pages come along: stacks and heaps are walked in
 			// order, and one call costs more than the copy.
 			buf := make([]byte, 4*pageSize)
-			n, err := c.r.ReadAt(buf, base)
+			n, _ := c.r.ReadAt(buf, base)
 			if n < pageSize {
+				var err error
 				if n, err = c.r.ReadAt(buf[:pageSize], base); n < pageSize {
 					return done, err
 				}

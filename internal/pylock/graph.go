@@ -36,6 +36,7 @@ type graph struct {
 	nodes   []node
 	queue   []int32 // nodes whose children were not looked at
 	seen    map[uint64]struct{}
+	later   []int32          // functions: names that lead through one are the last resort
 	locks   []int32          // nodes that are locks, in the order found
 	byAddr  map[uint64]int32 // the first node of each lock
 	phase   int
@@ -72,6 +73,7 @@ const (
 	phaseWellKnown // sys.stdout and the like, logging, imports in progress
 	phaseApp
 	phaseSite
+	phaseClosures // of the functions met so far
 	phaseStdlib
 	phaseDone
 )
@@ -113,6 +115,8 @@ func (h *Heap) grow(done func() bool) bool {
 		h.roots(fromApp, depthApp)
 	case phaseSite:
 		h.roots(fromSite, depthSite)
+	case phaseClosures:
+		g.queue = g.later
 	case phaseStdlib:
 		h.roots(fromStdlib, depthStdlib)
 	}
@@ -175,10 +179,17 @@ func (h *Heap) add(parent int32, s step, key, object uint64, depth uint8) {
 		h.add(int32(len(g.nodes)-1), stepReferent, 0, inner, depth-1)
 		return
 	case classFunction:
-		// Only closures of functions that a module or a class defines itself.
-		if s != stepAttribute || depth < 2 {
+		// Only closures of functions that a module or a class has itself.
+		if s != stepAttribute || depth < 2 || g.phase > phaseSite {
 			return
 		}
+		if c, ok := h.word(object + uint64(h.lay.funcClosure)); !ok || c == 0 {
+			return
+		}
+		g.seen[object] = struct{}{}
+		g.nodes = append(g.nodes, node{parent: parent, step: s, class: ti.class, depth: depth, key: key, object: object})
+		g.later = append(g.later, int32(len(g.nodes)-1))
+		return
 	case classLock, classRLock, classBuffered, classQueue:
 		g.seen[object] = struct{}{}
 		g.nodes = append(g.nodes, node{parent: parent, step: s, class: ti.class, depth: depth, key: key, object: object})

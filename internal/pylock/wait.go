@@ -69,7 +69,7 @@ func WaitKind(frames []cpython.Frame, c Clues) (p Purpose, what string) {
 	}
 	native := c.Native
 	for i, n := range native {
-		if strings.HasPrefix(n, "_PyEval_EvalFrame") {
+		if cpython.IsEval(n) {
 			// What is further out waits for Python code that runs now.
 			native = native[:i]
 			break

@@ -80,20 +80,29 @@ func still(pid int, want func(call string) bool) (map[int]string, error) {
 	}
 	marks := map[int]string{}
 	for _, tid := range threads {
-		if state := statusField(pid, tid, "State"); !strings.HasPrefix(state, "S") {
-			return nil, fmt.Errorf("thread %d is in state %q", tid, state)
-		}
-		data, err := os.ReadFile(taskPath(pid, tid, "syscall"))
+		mark, err := stillThread(pid, tid, want)
 		if err != nil {
 			return nil, err
 		}
-		call, _, _ := strings.Cut(string(data), " ")
-		if call == "-1" || strings.HasPrefix(call, "running") || !want(call) {
-			return nil, fmt.Errorf("thread %d is at %q", tid, strings.TrimSpace(string(data)))
-		}
-		marks[tid] = string(data) + statusField(pid, tid, "voluntary_ctxt_switches") + statusField(pid, tid, "nonvoluntary_ctxt_switches")
+		marks[tid] = mark
 	}
 	return marks, nil
+}
+
+// stillThread is still for one thread.
+func stillThread(pid, tid int, want func(call string) bool) (string, error) {
+	if state := statusField(pid, tid, "State"); !strings.HasPrefix(state, "S") {
+		return "", fmt.Errorf("thread %d is in state %q", tid, state)
+	}
+	data, err := os.ReadFile(taskPath(pid, tid, "syscall"))
+	if err != nil {
+		return "", err
+	}
+	call, _, _ := strings.Cut(string(data), " ")
+	if call == "-1" || strings.HasPrefix(call, "running") || !want(call) {
+		return "", fmt.Errorf("thread %d is at %q", tid, strings.TrimSpace(string(data)))
+	}
+	return string(data) + statusField(pid, tid, "voluntary_ctxt_switches") + " " + statusField(pid, tid, "nonvoluntary_ctxt_switches"), nil
 }
 
 // AwaitState waits until the main thread of a process has one of the states of

@@ -1,9 +1,11 @@
 package testbed
 
 import (
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -23,6 +25,26 @@ func Gunicorn(t testing.TB, root *Root, site Site) *Server {
 	}
 	args = append(append(args, site.Flags...), app(site, "healthy")+":app")
 	return serve(t, root, &Server{Addr: addr, want: site.workers()}, Cmd{Args: args, Env: site.Env, Work: site.Work})
+}
+
+// GunicornLogging starts gunicorn with its error log in a FIFO that nobody
+// reads and that a thread of the master is writing to at each fork: every
+// worker hangs at its first line of log, whatever the machine's speed.
+func GunicornLogging(t testing.TB, root *Root, workers int) *Server {
+	t.Helper()
+	work := t.TempDir()
+	fifo := filepath.Join(work, "error.fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatalf("testbed: %v", err)
+	}
+	// Open at both ends from the start, or the master's own opening would wait.
+	keep, err := os.OpenFile(fifo, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatalf("testbed: %v", err)
+	}
+	t.Cleanup(func() { _ = keep.Close() })
+	return Gunicorn(t, root, Site{App: "errorlog", Workers: workers, Hooks: "writing", Work: work,
+		Env: []string{"VICTIM_LOG=fifo"}, Flags: []string{"--error-logfile", fifo}})
 }
 
 // UWSGI starts uWSGI with an HTTP socket; of the roots, bookworm has it

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -181,6 +182,39 @@ func (s *Server) Hung() []int {
 	}
 	slices.Sort(hung)
 	return hung
+}
+
+// AwaitTimedFutex waits until at least n workers were found in a futex with a
+// time limit at each of many looks, and never at anything else: how a wait for
+// CPython's interpreter lock looks. It returns them.
+func (s *Server) AwaitTimedFutex(t testing.TB, n int) []int {
+	t.Helper()
+	const looks = 40
+	seen := map[int]int{}
+	s.await(t, fmt.Sprintf("%d workers in a loop of timed futexes", n), func() bool {
+		for _, pid := range s.Workers() {
+			data, err := os.ReadFile(procPath(pid, "syscall"))
+			field := strings.Fields(string(data))
+			switch {
+			case err != nil || len(field) == 0:
+				delete(seen, pid)
+			case field[0] == "running": // on its way from one wait to the next, or not
+			case field[0] == sysFutex && len(Threads(pid)) == 1 && field[4] != "0x0":
+				seen[pid]++
+			default:
+				delete(seen, pid)
+			}
+		}
+		found := 0
+		for _, count := range seen {
+			if count >= looks {
+				found++
+			}
+		}
+		return found >= n
+	})
+	maps.DeleteFunc(seen, func(_, count int) bool { return count < looks/2 })
+	return slices.Sorted(maps.Keys(seen))
 }
 
 // ports counts the addresses given out by this process.

@@ -1,0 +1,33 @@
+# A child of os.fork(), and one of a fork(2) by C code that runs none of
+# Python's handlers, both of a parent with a second thread.
+import os
+import sys
+import threading
+
+try:
+    import ctypes
+    c_fork = ctypes.PyDLL(None).fork
+except ImportError:
+    c_fork = None
+
+gate = threading.Lock()
+gate.acquire()
+
+
+def vanishing():
+    gate.acquire()
+
+
+def child():
+    os.write(1, b"%d %d\n" % (os.getpid(), threading.get_ident()))
+    os.read(int(sys.argv[2]), 1)
+
+
+threading.Thread(target=vanishing, daemon=True).start()
+for fork in os.fork, c_fork:
+    if fork is None:
+        os.write(1, b"no ctypes\n")
+    elif fork() == 0:
+        child()
+        os._exit(0)
+os.read(int(sys.argv[2]), 1)

@@ -1,0 +1,264 @@
+// Package deadlock holds the proofs: what follows from a snapshot of a process
+// about threads that will never run again. It does no I/O; its inputs are plain
+// data and its tests are tables.
+//
+// A proof needs to know that threads slept at one and the same instant. Each
+// thread is looked at twice, and all first looks end before the second ones
+// begin: a thread that did not run between its two looks (Still) was asleep at
+// the moment in the middle, together with all others.
+package deadlock
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Proof is the name of a proof, which is also that of the rule.
+type Proof string
+
+// The proofs.
+const (
+	NobodyLeft Proof = "deadlock-nobody-left"
+	OwnerGone  Proof = "deadlock-owner-gone"
+	Cycle      Proof = "deadlock-cycle"
+	GILGone    Proof = "deadlock-gil-gone"
+	Spin       Proof = "suspected-spin"
+)
+
+// Thread is one thread as it was seen twice.
+type Thread struct {
+	// TID is the id in our PID namespace, Inner in the thread's own, which is
+	// the one that locks record.
+	TID, Inner int
+	Name       string
+	// Still: both looks saw the same sleep, with no processor time and no
+	// context switch between them.
+	Still bool
+	// Futex: the sleep is in futex(2) or one of its relatives.
+	Futex bool
+	// Addr is the futex word.
+	Addr uint64
+	// Timeout: the sleep ends by itself.
+	Timeout bool
+	// Private: only threads that share this memory can end the sleep.
+	Private bool
+	// Lock is the kind of lock, Owner the inner TID it records (0 for none).
+	Lock  string
+	Owner int
+	// Shared: the lock lies in memory that other processes can reach.
+	Shared bool
+	// Exclusive: only whoever holds the lock may end the wait; where it is
+	// false a signal handler could legitimately do so.
+	Exclusive bool
+	// OnGIL: the futex word belongs to the interpreter's global lock.
+	OnGIL bool
+}
+
+// forever reports whether nothing but a thread of the same memory ends the sleep.
+func (t Thread) forever() bool { return t.Still && t.Futex && t.Private && !t.Timeout }
+
+// GIL is the state of an interpreter's global lock, as it was seen twice.
+type GIL struct {
+	Locked, Still bool
+	// HolderGone: the thread that holds it is none of this process.
+	HolderGone bool
+	HolderTID  int
+}
+
+// Process is what is known of one process.
+type Process struct {
+	Threads []Thread
+	// Alone: no other process shares the address space. False also where that
+	// could not be found out.
+	Alone bool
+	// SurvivorWas are ids that this process's threads had before a fork or
+	// clone: locks that they took then still name those.
+	SurvivorWas []int
+	// SurvivorKnown: SurvivorWas is complete. Without it no owner is called
+	// gone: the survivor of a fork may itself hold the lock under its old id.
+	SurvivorKnown bool
+	// Handlers: a signal handler of the program could run.
+	Handlers bool
+	// Forked: the process was forked from a live one without exec.
+	Forked bool
+	GIL    *GIL
+}
+
+// Verdict is one thing that follows.
+type Verdict struct {
+	Proof Proof
+	// Proven is false for what was observed and does not strictly follow.
+	Proven bool
+	// TIDs are the threads it is about, the one that waits first.
+	TIDs []int
+	// Why says how it follows.
+	Why string
+	// Evidence lists what was seen.
+	Evidence []string
+}
+
+// Judge draws what follows, strongest and most specific first: a thread that is
+// part of an owner, cycle or GIL proof is not repeated under nobody-left.
+func Judge(p Process) []Verdict {
+	var out []Verdict
+	named := make(map[int]bool)
+	add := func(v Verdict) {
+		for _, t := range v.TIDs {
+			named[t] = true
+		}
+		out = append(out, v)
+	}
+	for _, v := range ownerGone(p) {
+		add(v)
+	}
+	for _, v := range cycles(p) {
+		add(v)
+	}
+	for _, v := range gilGone(p) {
+		add(v)
+	}
+	if v, ok := nobodyLeft(p, named); ok {
+		out = append(out, v)
+	}
+	return out
+}
+
+// nobodyLeft is P1: every thread sleeps until another of the same memory wakes it.
+func nobodyLeft(p Process, named map[int]bool) (Verdict, bool) {
+	if len(p.Threads) == 0 || !p.Alone {
+		return Verdict{}, false
+	}
+	v := Verdict{Proof: NobodyLeft, Proven: true}
+	event := false
+	for _, t := range p.Threads {
+		if !t.forever() {
+			return Verdict{}, false
+		}
+		event = event || !t.Exclusive
+		if !named[t.TID] {
+			v.TIDs = append(v.TIDs, t.TID)
+		}
+		v.Evidence = append(v.Evidence, fmt.Sprintf("thread %d (%s) sleeps in a private futex without a time-out at 0x%x; it did not run between two looks", t.TID, t.Name, t.Addr))
+	}
+	if len(v.TIDs) == 0 {
+		return Verdict{}, false
+	}
+	v.Why = "Every thread of the process sleeps until another thread of the same process wakes it, and no other process shares its memory. Nobody is left to do that."
+	if len(p.Threads) == 1 {
+		v.Why = "The process has one thread, which sleeps until another thread of the same process wakes it, and no other process shares its memory. Nobody is left to do that."
+	}
+	if event && p.Handlers {
+		// Not every wait is for a lock: a program may sleep until its signal
+		// handler posts a semaphore, and be healthy.
+		v.Proven = false
+		v.Why += " Only a signal handler of the program itself could still end the wait, and it has some, so this is not called proven."
+	}
+	return v, true
+}
+
+// ownerGone is P2: the lock names a thread that is none of this process.
+func ownerGone(p Process) []Verdict {
+	var out []Verdict
+	if !p.SurvivorKnown {
+		return nil
+	}
+	for _, t := range p.Threads {
+		if !t.forever() || t.Owner == 0 || t.Shared || !p.Alone || !t.Exclusive {
+			continue
+		}
+		if p.has(t.Owner) || slices.Contains(p.SurvivorWas, t.Owner) {
+			continue
+		}
+		out = append(out, Verdict{
+			Proof: OwnerGone, Proven: true, TIDs: []int{t.TID},
+			Why: fmt.Sprintf("The lock records thread %d as its owner. No thread of this process has or had that id, so nobody can ever release the lock.", t.Owner),
+			Evidence: []string{
+				fmt.Sprintf("thread %d (%s) sleeps in a private futex without a time-out at 0x%x; it did not run between two looks", t.TID, t.Name, t.Addr),
+				fmt.Sprintf("the lock's owner field holds %d; the process's threads are %s", t.Owner, p.ids()),
+			},
+		})
+	}
+	return out
+}
+
+func (p Process) has(inner int) bool {
+	return slices.ContainsFunc(p.Threads, func(t Thread) bool { return t.Inner == inner })
+}
+
+func (p Process) ids() string {
+	var s []string
+	for i, t := range p.Threads {
+		if i == 16 {
+			s = append(s, "...")
+			break
+		}
+		s = append(s, fmt.Sprint(t.Inner))
+	}
+	return strings.Join(s, ", ")
+}
+
+// cycles is P3: threads wait for each other in a ring.
+func cycles(p Process) []Verdict {
+	if !p.Alone {
+		return nil
+	}
+	next := make(map[int]Thread)
+	for _, t := range p.Threads {
+		if t.forever() && t.Owner != 0 && t.Exclusive && !t.Shared && p.has(t.Owner) {
+			next[t.Inner] = t
+		}
+	}
+	seen := make(map[int]bool)
+	var out []Verdict
+	for _, t := range p.Threads {
+		var ring []Thread
+		on := make(map[int]int)
+		at, ok := next[t.Inner]
+		for ok && !seen[at.Inner] {
+			if i, again := on[at.Inner]; again {
+				ring = ring[i:]
+				v := Verdict{Proof: Cycle, Proven: true, Why: "The threads wait for each other in a ring, so none of them can go on. This is not the doing of fork: it can happen in any process that takes these locks in different orders."}
+				for _, r := range ring {
+					seen[r.Inner] = true
+					v.TIDs = append(v.TIDs, r.TID)
+					v.Evidence = append(v.Evidence, fmt.Sprintf("thread %d (%s) waits at 0x%x for a lock that thread %d holds", r.TID, r.Name, r.Addr, r.Owner))
+				}
+				if len(ring) == 1 {
+					v.Why = "The thread waits for a lock that it holds itself, so it can never go on. This is not the doing of fork."
+				}
+				out = append(out, v)
+				break
+			}
+			on[at.Inner] = len(ring)
+			ring = append(ring, at)
+			at, ok = next[at.Owner]
+		}
+		for _, r := range ring {
+			seen[r.Inner] = true
+		}
+	}
+	return out
+}
+
+// gilGone is P4: the interpreter's lock is held by a thread that is none of
+// this process, and a thread waits for it, in a loop of timed sleeps.
+func gilGone(p Process) []Verdict {
+	if p.GIL == nil || !p.GIL.Locked || !p.GIL.Still || !p.GIL.HolderGone || !p.Alone || !p.Forked {
+		return nil
+	}
+	var v Verdict
+	for _, t := range p.Threads {
+		if t.OnGIL {
+			v.TIDs = append(v.TIDs, t.TID)
+			v.Evidence = append(v.Evidence, fmt.Sprintf("thread %d (%s) waits for the interpreter's lock (GIL) at 0x%x", t.TID, t.Name, t.Addr))
+		}
+	}
+	if len(v.TIDs) == 0 {
+		return nil
+	}
+	v.Proof, v.Proven = GILGone, true
+	v.Why = "The interpreter's own lock (the GIL) is held by a thread that does not exist in this process: it was another thread of the master at the fork. No Python code can ever run here again."
+	v.Evidence = append(v.Evidence, "the interpreter says that its lock is held and by whom; two looks saw the same holder and no change of hands")
+	return []Verdict{v}
+}

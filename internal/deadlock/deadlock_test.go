@@ -1,0 +1,92 @@
+package deadlock
+
+import (
+	"slices"
+	"testing"
+)
+
+// waiter is a thread that sleeps for ever in a private futex on a mutex.
+func waiter(tid, owner int) Thread {
+	return Thread{TID: tid, Inner: tid, Still: true, Futex: true, Addr: 0x1000, Private: true, Lock: "pthread_mutex", Owner: owner, Exclusive: true}
+}
+
+func with(t Thread, f func(*Thread)) Thread { f(&t); return t }
+
+func TestJudge(t *testing.T) {
+	worker := func(threads ...Thread) Process {
+		return Process{Threads: threads, Alone: true, SurvivorKnown: true, Forked: true}
+	}
+	change := func(p Process, f func(*Process)) Process { f(&p); return p }
+	polling := Thread{TID: 20, Inner: 20, Still: true}
+	event := func(th *Thread) { th.Exclusive, th.Owner, th.Lock = false, 0, "semaphore" }
+	type want struct {
+		proof  Proof
+		proven bool
+	}
+	for _, tc := range []struct {
+		name string
+		p    Process
+		want []want
+	}{
+		{"no threads at all prove nothing", worker(), nil},
+		{"the only thread waits for a lock that names nobody", worker(waiter(10, 0)), []want{{NobodyLeft, true}}},
+		{"the owner is no thread of this process", worker(waiter(10, 99)), []want{{OwnerGone, true}}},
+		{"the owner is gone though another thread polls", worker(waiter(10, 99), polling), []want{{OwnerGone, true}}},
+		{"the owner is the survivor under its old number", change(worker(waiter(10, 99), polling), func(p *Process) { p.SurvivorWas = []int{99} }), nil},
+		{"the survivor's old number is not known", change(worker(waiter(10, 99), polling), func(p *Process) { p.SurvivorKnown = false }), nil},
+		{"somebody polls and may come back", worker(waiter(10, 0), polling), nil},
+		{"the owner is alive and polls", worker(waiter(10, 20), polling), nil},
+		{"the wait has a time-out", worker(with(waiter(10, 99), func(t *Thread) { t.Timeout = true })), nil},
+		{"the thread ran between the looks", worker(with(waiter(10, 99), func(t *Thread) { t.Still = false })), nil},
+		{"the futex is shared with other processes", worker(with(waiter(10, 99), func(t *Thread) { t.Private = false })), nil},
+		{"the mutex is process-shared", worker(with(waiter(10, 99), func(t *Thread) { t.Shared = true }), polling), nil},
+		{"another process shares the memory", change(worker(waiter(10, 99)), func(p *Process) { p.Alone = false }), nil},
+		{"a semaphore, and no handler could post it", worker(with(waiter(10, 0), event)), []want{{NobodyLeft, true}}},
+		{"a semaphore that a signal handler may post", change(worker(with(waiter(10, 0), event)), func(p *Process) { p.Handlers = true }), []want{{NobodyLeft, false}}},
+		{"a mutex is proven though there are signal handlers", change(worker(waiter(10, 0)), func(p *Process) { p.Handlers = true }), []want{{NobodyLeft, true}}},
+		{"two threads wait for each other", worker(waiter(10, 11), waiter(11, 10)), []want{{Cycle, true}}},
+		{"a ring of two while a third polls", worker(waiter(10, 11), waiter(11, 10), polling), []want{{Cycle, true}}},
+		{"a thread waits for itself", worker(waiter(10, 10), polling), []want{{Cycle, true}}},
+		{"a thread behind a ring is nobody-left", worker(waiter(12, 10), waiter(10, 11), waiter(11, 10)), []want{{Cycle, true}, {NobodyLeft, true}}},
+		{"a ring through a thread that ran is none", worker(waiter(10, 11), with(waiter(11, 10), func(t *Thread) { t.Still = false })), nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var got []want
+			for _, v := range Judge(tc.p) {
+				got = append(got, want{v.Proof, v.Proven})
+				if v.Why == "" || len(v.Evidence) == 0 || len(v.TIDs) == 0 {
+					t.Errorf("verdict without words, evidence or thread: %+v", v)
+				}
+			}
+			if !slices.Equal(got, tc.want) {
+				t.Errorf("got %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestGIL(t *testing.T) {
+	loop := Thread{TID: 10, Inner: 10, Futex: true, Addr: 0x2020, Private: true, Timeout: true, OnGIL: true}
+	base := Process{Threads: []Thread{loop}, Alone: true, Forked: true, GIL: &GIL{Locked: true, Still: true, HolderGone: true}}
+	for name, tc := range map[string]struct {
+		change func(*Process)
+		want   bool
+	}{
+		"held by nobody here":           {func(*Process) {}, true},
+		"free":                          {func(p *Process) { p.GIL = &GIL{Still: true, HolderGone: true} }, false},
+		"changing hands":                {func(p *Process) { p.GIL = &GIL{Locked: true, HolderGone: true} }, false},
+		"held by a thread of this":      {func(p *Process) { p.GIL = &GIL{Locked: true, Still: true} }, false},
+		"nobody waits for it":           {func(p *Process) { p.Threads = []Thread{{TID: 10, Inner: 10}} }, false},
+		"not forked":                    {func(p *Process) { p.Forked = false }, false},
+		"memory shared with a stranger": {func(p *Process) { p.Alone = false }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := base
+			tc.change(&p)
+			got := slices.ContainsFunc(Judge(p), func(v Verdict) bool { return v.Proof == GILGone && v.Proven })
+			if got != tc.want {
+				t.Errorf("GIL proof: got %v, want %v", got, tc.want)
+			}
+		})
+	}
+}

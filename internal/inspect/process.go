@@ -1,0 +1,330 @@
+package inspect
+
+import (
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"forkproof/internal/elffile"
+	"forkproof/internal/libc"
+	"forkproof/internal/prefork"
+	"forkproof/internal/proc"
+	"forkproof/internal/procmem"
+	"forkproof/internal/pystack"
+	"forkproof/internal/symbol"
+	"forkproof/internal/target"
+	"forkproof/internal/unwind"
+)
+
+// maxFrames bounds one native stack.
+const maxFrames = 256
+
+// futexNr is the number of futex(2).
+var futexNr = map[string]int64{"amd64": 202, "arm64": 98}[runtime.GOARCH]
+
+// glance is what one look at one thread saw.
+type glance struct {
+	status  proc.Status
+	call    proc.Syscall
+	runtime uint64
+	wchan   string
+	err     error
+}
+
+// process is one target, read as far as was needed.
+type process struct {
+	j   *job
+	pid int
+	id  target.ID
+	// err says why nothing could be read.
+	err   error
+	looks [2]map[int]glance
+	tids  []int
+	gil   [2]*pystack.GIL
+
+	opened bool
+	maps   []proc.Mapping
+	mem    *procmem.Cache
+	space  *unwind.ProcessSpace
+	python *pystack.Runtime
+	pyErr  error
+	pyAll  []pystack.Thread
+	pyRead bool
+	libcID libc.Identity
+	libcB  string
+	stacks map[int][]unwind.Frame
+}
+
+func (j *job) open(pid int) *process {
+	p := &process{j: j, pid: pid, stacks: make(map[int][]unwind.Frame)}
+	if p.id, p.err = j.fs.Identity(pid); p.err == nil {
+		p.mem = procmem.Cached(procmem.Open(pid))
+	}
+	return p
+}
+
+// look reads every thread once.
+func (p *process) look(i int) {
+	if p.err != nil {
+		return
+	}
+	tids, err := p.j.fs.Threads(p.pid)
+	if err != nil {
+		p.err = err
+		return
+	}
+	p.looks[i] = make(map[int]glance, len(tids))
+	for _, tid := range tids {
+		var g glance
+		if g.status, g.err = p.j.fs.TaskStatus(p.pid, tid); g.err == nil {
+			g.call, g.err = p.j.fs.Syscall(p.pid, tid)
+			g.runtime, _ = p.j.fs.RunTime(p.pid, tid)
+			g.wchan, _ = p.j.fs.Wchan(p.pid, tid)
+		}
+		if g.err != nil && !proc.IsGone(g.err) {
+			p.err = g.err
+			return
+		}
+		p.looks[i][tid] = g
+	}
+	p.tids = tids
+	if !p.j.fs.Same(p.id) {
+		p.err = proc.ErrGone
+		return
+	}
+	// The GIL's waiters sleep in a loop of timed waits: only such a process's
+	// interpreter is worth reading this early.
+	for _, g := range p.looks[i] {
+		if f, ok := futexOf(g.call); ok && f.Timeout {
+			p.gil[i] = p.readGIL()
+			break
+		}
+	}
+}
+
+func futexOf(c proc.Syscall) (libc.Futex, bool) {
+	if c.Running || c.Outside || c.Nr != futexNr {
+		return libc.Futex{}, false
+	}
+	return libc.ParseFutex(c.Args)
+}
+
+// still reports whether a thread slept in one system call from before its first
+// look until after its second.
+func (p *process) still(tid int) bool {
+	a, ok := p.looks[0][tid]
+	b, ok2 := p.looks[1][tid]
+	if !ok || !ok2 || a.err != nil || b.err != nil {
+		return false
+	}
+	if a.status.State != 'S' || b.status.State != 'S' || a.call.Running || a.call.Outside || a.call != b.call ||
+		a.status.Switches != b.status.Switches || a.runtime != b.runtime {
+		return false
+	}
+	// A frozen or stopped thread shows the system call it was in, but sleeps
+	// elsewhere in the kernel.
+	if _, isFutex := futexOf(b.call); isFutex && b.wchan != "" && !strings.HasPrefix(b.wchan, "futex") {
+		return false
+	}
+	return true
+}
+
+// sameThreads reports whether both looks saw the same threads.
+func (p *process) sameThreads() bool {
+	if len(p.looks[0]) != len(p.looks[1]) {
+		return false
+	}
+	for tid := range p.looks[1] {
+		if _, ok := p.looks[0][tid]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// load reads the mappings once and finds the C library and interpreter.
+func (p *process) load() error {
+	if p.opened {
+		return p.err
+	}
+	p.opened = true
+	var err error
+	if p.maps, err = p.j.fs.Maps(p.pid); err != nil {
+		p.err = err
+		return err
+	}
+	p.space = unwind.NewSpace(p.maps, p.j.files, p.openMapped)
+	p.libcID = libc.Identity{Family: "unknown"}
+	var objects []pystack.Object
+	seen := make(map[uint64]bool)
+	for i, m := range p.maps {
+		if !m.File() || !m.Exec || seen[m.Inode] {
+			continue
+		}
+		seen[m.Inode] = true
+		name := m.Name()
+		if fam := libc.Named(name); fam != "" {
+			p.identify(fam, m)
+		}
+		if strings.HasPrefix(name, "python") || strings.HasPrefix(name, "libpython") || name == "uwsgi" || strings.HasPrefix(name, "uwsgi") {
+			if mod, ok := p.module(p.maps[i].Start); ok {
+				objects = append(objects, pyObject{mod})
+			}
+		}
+	}
+	if len(objects) > 0 {
+		p.python, p.pyErr = pystack.Find(p.mem, objects)
+	}
+	return nil
+}
+
+// openMapped opens the very file that the process has mapped.
+func (p *process) openMapped(m proc.Mapping) (unwind.Opened, error) {
+	f, err := p.j.fs.OpenMapped(p.pid, m)
+	if err != nil {
+		return unwind.Opened{}, err
+	}
+	e, err := elffile.Open(f)
+	if err != nil {
+		_ = f.Close()
+		return unwind.Opened{}, err
+	}
+	return unwind.Opened{File: e, Symbols: symbol.Options{NoDebugFiles: true}, Close: f.Close}, nil
+}
+
+// module returns the file mapped at addr, with its tables.
+func (p *process) module(addr uint64) (*unwind.Module, bool) {
+	m, ok := p.space.ModuleAt(addr)
+	return m, ok && m.Object != nil && m.File != nil
+}
+
+func (p *process) identify(family string, m proc.Mapping) {
+	key := libcKey{m.Major, m.Minor, m.Inode}
+	mod, ok := p.module(m.Start)
+	if ok {
+		p.libcB = mod.File.BuildID()
+	}
+	if id, ok := p.j.libcs[key]; ok {
+		p.libcID = id
+		return
+	}
+	p.libcID = libc.Identity{Family: family, Path: m.Path}
+	if f, err := p.j.fs.OpenMapped(p.pid, m); err == nil {
+		p.libcID = libc.Read(family, m.Path, f)
+		f.Close()
+		p.j.libcs[key] = p.libcID
+	}
+}
+
+// pyObject adapts a module to what pystack.Find asks for.
+type pyObject struct{ m *unwind.Module }
+
+func (o pyObject) SymbolAddr(name string) (uint64, bool) {
+	s, ok := o.m.Table.ByName(name)
+	return s.Value + o.m.Bias, ok
+}
+
+func (o pyObject) SectionAddr(name string) (uint64, bool) {
+	a, _, ok := o.m.File.Section(name)
+	return a + o.m.Bias, ok
+}
+
+func (o pyObject) FileName() string { return filepath.Base(o.m.Name) }
+
+func (p *process) readGIL() *pystack.GIL {
+	if p.load() != nil || p.python == nil {
+		return nil
+	}
+	p.mem.Drop()
+	g, err := p.python.GIL()
+	if err != nil {
+		return nil
+	}
+	return &g
+}
+
+// stack returns the native stack of a thread that sleeps in a system call.
+func (p *process) stack(tid int) []unwind.Frame {
+	if s, ok := p.stacks[tid]; ok {
+		return s
+	}
+	g := p.looks[1][tid]
+	if p.load() != nil || g.call.Running || g.call.SP == 0 {
+		return nil
+	}
+	// A stack that cannot be followed to its end is shown as far as it goes.
+	s, _ := unwind.Stack(p.mem, p.space, unwind.FromSyscall(g.call.SP, g.call.PC), maxFrames)
+	p.stacks[tid] = s
+	return s
+}
+
+func (p *process) functions(tid int) []string {
+	var out []string
+	for _, f := range p.stack(tid) {
+		s, _ := f.Module.Symbol(f.Addr())
+		out = append(out, s.Name)
+	}
+	return out
+}
+
+func (p *process) callers(tid int) []libc.Caller {
+	var out []libc.Caller
+	for _, f := range p.stack(tid) {
+		c := libc.Caller{}
+		if s, ok := f.Module.Symbol(f.Addr()); ok {
+			c.Function = s.Name
+		}
+		if f.Module != nil {
+			c.Object = filepath.Base(f.Module.Name)
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// pyThread returns the interpreter's state for a kernel thread: by thread
+// pointer, which survives a fork, else by the noted id.
+func (p *process) pyThread(tid int) (pystack.Thread, bool) {
+	if p.load() != nil || p.python == nil {
+		return pystack.Thread{}, false
+	}
+	if !p.pyRead {
+		p.pyRead = true
+		p.pyAll, p.pyErr = p.python.Threads()
+	}
+	if head, err := proc.RobustList(tid); err == nil && head != 0 {
+		tp := libc.ThreadPointer(head)
+		for _, t := range p.pyAll {
+			if t.Ident == tp {
+				return t, true
+			}
+		}
+	}
+	inner := uint64(p.looks[1][tid].status.InnerPID())
+	for _, t := range p.pyAll {
+		if t.NativeID == inner && inner != 0 {
+			return t, true
+		}
+	}
+	return pystack.Thread{}, false
+}
+
+// parent returns the process that p was forked from without exec, where that is
+// still there.
+func (p *process) parent() (*process, bool) {
+	st, err := p.j.fs.Stat(p.pid)
+	if err != nil || st.PPID <= 1 {
+		return nil, false
+	}
+	if m, ok := p.j.masters[st.PPID]; ok {
+		return m, m != nil && prefork.ForkedWithoutExec(p.j.fs, m.pid, p.pid)
+	}
+	if !prefork.ForkedWithoutExec(p.j.fs, st.PPID, p.pid) {
+		return nil, false
+	}
+	m := p.j.open(st.PPID)
+	m.look(0)
+	m.looks[1] = m.looks[0]
+	p.j.masters[st.PPID] = m
+	return m, true
+}
