@@ -185,10 +185,7 @@ func TestQualifiedNamesAndLoops(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, want := range wants {
-			var steps []string
-			for _, s := range strings.Split(strings.ReplaceAll(want, "executed.<made>", "made"), "; ") {
-				steps = append(steps, s)
-			}
+			steps := strings.Split(strings.ReplaceAll(want, "executed.<made>", "made"), "; ")
 			found, close := false, ""
 			for _, th := range threads {
 				if len(th.Frames) < len(steps) {
