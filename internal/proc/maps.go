@@ -133,25 +133,43 @@ var ErrReplaced = errors.New("the file was replaced since the process mapped it"
 
 // OpenMapped opens the very file that is mapped at m. It tries the kernel's own
 // link first, which works for removed files too and needs CAP_SYS_ADMIN or
-// CAP_CHECKPOINT_RESTORE, then the path as the process sees it.
+// CAP_CHECKPOINT_RESTORE, then the path as the process sees it, and for a
+// program that was removed the link to it, which any debugger may follow.
 func (f FS) OpenMapped(pid int, m Mapping) (*os.File, error) {
 	file, err := os.Open(f.Path(pid, "map_files", fmt.Sprintf("%x-%x", m.Start, m.End)))
 	if err == nil {
 		return file, nil
 	}
 	if m.Deleted {
+		if file, err := openSame(f.Path(pid, "exe"), m); err == nil {
+			return file, nil
+		}
 		return nil, fmt.Errorf("open %s of process %d: %w", m.Path, pid, ErrReplaced)
 	}
-	file, err = os.Open(f.Path(pid, "root") + m.Path)
+	file, err = openSame(f.Path(pid, "root")+m.Path, m)
+	if errors.Is(err, ErrReplaced) {
+		return nil, fmt.Errorf("open %s of process %d: %w", m.Path, pid, err)
+	}
+	return file, gone(err)
+}
+
+// openSame opens a path if it leads to the file that is mapped at m.
+func openSame(path string, m Mapping) (*os.File, error) {
+	// Never waits: a FIFO may have taken the file's place.
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
-		return nil, gone(err)
+		return nil, err
 	}
 	var st unix.Stat_t
 	// The device number is not compared: overlayfs and btrfs show another one
 	// in maps than stat does.
-	if err := unix.Fstat(int(file.Fd()), &st); err != nil || st.Ino != m.Inode {
-		file.Close()
-		return nil, fmt.Errorf("open %s of process %d: %w", m.Path, pid, ErrReplaced)
+	err = unix.Fstat(int(file.Fd()), &st)
+	if err == nil && (st.Ino != m.Inode || st.Mode&unix.S_IFMT != unix.S_IFREG) {
+		err = ErrReplaced
+	}
+	if err != nil {
+		_ = file.Close()
+		return nil, err
 	}
 	return file, nil
 }
