@@ -107,9 +107,9 @@ type Recogniser struct {
 	Deep func(fs proc.FS, p *Process) bool
 	// Title says what a worker does, "worker" where the function is nil.
 	Title func(p *Process) string
-	// Adopts says whether a process that a worker forked belongs to the same
+	// Adopts says whether process p, which worker forked, belongs to the same
 	// server (Puma's fork_worker mode).
-	Adopts func(p *Process) bool
+	Adopts func(worker, p *Process) bool
 	// Origin returns the process of s that w was copied from; ok is false for
 	// the usual one, the parent.
 	Origin func(s *Server, w *Process) (from Process, ok bool)
@@ -130,11 +130,11 @@ func Recognisers() []Recogniser {
 
 // Find returns all pre-fork servers among processes, in the order in which
 // their masters started. Generic servers leave out forkproof itself, the
-// process that runs it, the programs in notServers, and children younger than
-// youngest.
+// process that runs it, the programs in notServers, children younger than
+// youngest, and a single child younger than lonely.
 func Find(fs proc.FS, processes []Process) []Server {
 	a := analyse(fs, processes)
-	a.youngest = youngest
+	a.youngest, a.lonely = youngest, lonely
 	var found []Server
 	for i := range a.all {
 		if s, ok := a.server(i); ok {
@@ -177,9 +177,14 @@ func byAge(x, y Process) int {
 	return x.ID.PID - y.ID.PID
 }
 
-// youngest is the age that a child of a generic server must have: a process
-// that is about to call execve looks like a worker for some milliseconds.
-const youngest = 100 * time.Millisecond
+// A process that is about to call execve looks like a worker, for milliseconds
+// as a rule and for longer where the machine is busy. Many programs of every
+// machine fork one copy of themselves that does one thing and ends (perl and
+// Python scripts, package managers); a server's only worker lives long.
+const (
+	youngest = time.Second
+	lonely   = 10 * time.Second
+)
 
 // shortTitle cuts what a process calls itself to a length fit for a report.
 func shortTitle(s string) string {

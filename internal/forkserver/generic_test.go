@@ -1,6 +1,8 @@
 package forkserver_test
 
 import (
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -132,6 +134,62 @@ func TestNotServers(t *testing.T) {
 	})
 	if _, role, ok := forkserver.Of(system, snapshot(t), subshell); !ok || role != forkserver.Worker {
 		t.Errorf("subshell %d: %v, %v", subshell, role, ok)
+	}
+}
+
+// TestNoise runs programs of usual machines that fork copies of themselves, and
+// sees that none is listed. Real programs do so for moments only, or with a
+// terminal: an interpreter by their names does it for as long as we look.
+func TestNoise(t *testing.T) {
+	python, err := filepath.EvalSymlinks("/usr/bin/python3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := os.ReadFile(python)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forks := scriptPath(t, "forks.py")
+	dir := t.TempDir()
+	pids := make(map[int]string)
+	// The last one is no noise: it shows that the others would be listed.
+	const server = "some-server"
+	for _, name := range []string{"tmux", "sshd-session", "dpkg-deb", "containerd-shim-runc-v2", "crond", server} {
+		exe := filepath.Join(dir, name)
+		if err := os.WriteFile(exe, code, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		p := testbed.Host(t).Start(t, testbed.Cmd{Args: []string{exe, forks, "copies"}, Env: []string{"PYTHONHOME=/usr"}})
+		said(t, p, "copy")
+		pids[p.PID] = name
+	}
+	// A script by its own name, whose program is a shell.
+	path := filepath.Join(dir, "serve")
+	if err := os.WriteFile(path, []byte("#!/bin/bash\n(sleep 1000; :) &\n(sleep 1000; :) &\necho ready\nwait\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p := testbed.Host(t).Start(t, testbed.Cmd{Args: []string{path}})
+	p.AwaitLine(t, "ready")
+	pids[p.PID] = "serve"
+
+	testbed.Await(t, "the server that is none of them", func() bool {
+		seen := false
+		for _, s := range forkserver.Find(system, snapshot(t)) {
+			switch name := pids[s.Master.ID.PID]; name {
+			case "":
+			case server:
+				seen = true
+			default:
+				t.Fatalf("%s is listed as %s", name, s.Name)
+			}
+		}
+		return seen
+	})
+	processes := snapshot(t)
+	for pid, name := range pids {
+		if s, role, ok := forkserver.Of(system, processes, pid); !ok || role != forkserver.Master || len(s.Workers) != 2 {
+			t.Errorf("%s, asked for by number: %v, %v, %d workers", name, role, ok, len(s.Workers))
+		}
 	}
 }
 

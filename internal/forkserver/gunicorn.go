@@ -22,7 +22,7 @@ func gunicorn() Recogniser {
 		Match:    func(p *Process) bool { return isGunicorn(p) },
 		Deep:     func(fs proc.FS, p *Process) bool { return hasHeartbeat(fs, p.ID.PID) },
 		Title:    gunicornTitle,
-		Adopts:   func(p *Process) bool { return strings.HasPrefix(p.title(), "gunicorn: dirty-worker") },
+		Adopts:   func(_, p *Process) bool { return strings.HasPrefix(p.title(), "gunicorn: dirty-worker") },
 		Describe: describeGunicorn,
 		Traits: Traits{
 			KillsHungAfter: 30 * time.Second,

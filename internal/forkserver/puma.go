@@ -28,7 +28,7 @@ func puma() Recogniser {
 			}
 			return string(Worker)
 		},
-		Adopts: func(p *Process) bool { return pumaWorker.MatchString(p.title()) },
+		Adopts: pumaSibling,
 		Describe: func(_ proc.FS, s *Server) {
 			s.Name = "Puma (cluster mode)"
 			for _, w := range s.Workers {
@@ -69,4 +69,11 @@ func puma() Recogniser {
 			},
 		},
 	}
+}
+
+// pumaSibling reports whether worker 0 forked p as a worker of another number.
+// What the application itself forks keeps the title of the worker it is in.
+func pumaSibling(worker, p *Process) bool {
+	a, b := pumaWorker.FindStringSubmatch(worker.title()), pumaWorker.FindStringSubmatch(p.title())
+	return a != nil && b != nil && a[1] == "worker 0" && b[1] != "worker 0"
 }

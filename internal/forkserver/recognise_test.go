@@ -1,13 +1,13 @@
 package forkserver
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"forkproof/internal/proc"
 	"forkproof/internal/target"
@@ -147,6 +147,10 @@ func TestOption(t *testing.T) {
 	}
 }
 
+// unreal is more than any PID that Linux gives: what the kernel is asked about
+// the processes of a forest, it knows nothing of.
+const unreal = 1 << 23
+
 // forest builds processes of one line each: "PID PARENT START IMAGE TITLE",
 // where those of one image are copies of each other. "!" after the start marks
 // one that called execve.
@@ -167,7 +171,7 @@ func forest(t *testing.T, lines string) []Process {
 		}
 		at := uint64(num(w[3]))<<32 + 1
 		all = append(all, Process{
-			ID: target.ID{PID: num(w[0]), Start: uint64(num(w[2]))}, PPID: num(w[1]), StartTime: uint64(num(w[2])),
+			ID: target.ID{PID: unreal + num(w[0]), Start: uint64(num(w[2]))}, PPID: unreal + num(w[1]), StartTime: uint64(num(w[2])),
 			Comm: "x", Exe: "/bin/x" + w[3], Args: []string{w[4]}, State: 'S', Threads: 1,
 			image: image{noExec: !strings.HasSuffix(w[2], "!"), code: at, stack: at + 1, brk: at + 2},
 		})
@@ -181,9 +185,9 @@ func shape(servers []Server) string {
 	for _, s := range servers {
 		var l []string
 		for _, w := range s.Workers {
-			l = append(l, strconv.Itoa(w.ID.PID)+"<"+strconv.Itoa(s.ForkedFrom(w).ID.PID))
+			l = append(l, strconv.Itoa(w.ID.PID-unreal)+"<"+strconv.Itoa(s.ForkedFrom(w).ID.PID-unreal))
 		}
-		out = append(out, s.Kind+" "+strconv.Itoa(s.Master.ID.PID)+" "+strings.Join(l, " "))
+		out = append(out, s.Kind+" "+strconv.Itoa(s.Master.ID.PID-unreal)+" "+strings.Join(l, " "))
 	}
 	return strings.Join(out, "\n")
 }
@@ -221,6 +225,13 @@ func TestTrees(t *testing.T) {
 			20 10 200! 2 gunicorn: master [x.2]
 			21 20 201 2 gunicorn: worker [x.2]`,
 			"gunicorn 10 11<10\ngunicorn 20 21<20"},
+		{"puma that forks from worker 0, and an application that forks itself", `
+			10 1 100! 1 puma 6.4.2 (tcp://0.0.0.0:80) [x]
+			11 10 101 1 puma: cluster worker 0: 10 [x]
+			12 11 102 1 puma: cluster worker 1: 10 [x]
+			13 12 103 1 puma: cluster worker 1: 10 [x]
+			14 11 104 1 puma: cluster worker 2: 10 [x]`,
+			"puma 10 11<10 12<11 14<11\npre-fork server 12 13<12"},
 		{"below a supervisor", `
 			5 1 50! 5 supervisord
 			10 5 100! 1 nginx: master process
@@ -268,8 +279,8 @@ func TestTemplates(t *testing.T) {
 		10 1 100! 1 pitchfork monitor
 		11 10 101 1 pitchfork (gen:0) mold
 		14 10 110 1 pitchfork (gen:1) mold`)
-	s, role, ok := Of(proc.New(t.TempDir()), all, 11)
-	if !ok || role != Worker || s.Template.ID.PID != 14 || s.Template.Title != "mold" {
+	s, role, ok := Of(proc.New(t.TempDir()), all, unreal+11)
+	if !ok || role != Worker || s.Template.ID.PID != unreal+14 || s.Template.Title != "mold" {
 		t.Errorf("%v, %v, template %d %q", role, ok, s.Template.ID.PID, s.Template.Title)
 	}
 }
@@ -295,21 +306,78 @@ func TestHiddenAddresses(t *testing.T) {
 	}
 }
 
-// TestYoungest sees that a child which may be about to call execve is not
-// listed yet, and is told about when asked for.
+// TestYoungest sees that children which may be about to call execve are not
+// listed yet, nor an only one that may end soon, and that both are told about
+// when asked for.
 func TestYoungest(t *testing.T) {
 	now := uint64(sinceBoot() / tick)
-	all := forest(t, `
-		10 1 100! 1 some server
-		11 10 `+strconv.FormatUint(now, 10)+` 1 some server`)
-	fs := proc.New(t.TempDir())
-	a := analyse(fs, all)
-	a.youngest = time.Hour
-	if s, ok := a.server(a.byPID[10]); ok {
-		t.Errorf("listed: %s", shape([]Server{s}))
+	const second = 100 // ticks
+	for _, tt := range []struct {
+		name string
+		ages []uint64 // of the children
+		want int      // workers listed
+	}{
+		{"one of this moment", []uint64{0}, 0},
+		{"two of this moment", []uint64{0, 0}, 0},
+		{"two that stay", []uint64{3 * second, 3 * second}, 2},
+		{"one that stays", []uint64{60 * second}, 1},
+		{"one that may end soon", []uint64{3 * second}, 0},
+		{"one that stays, and one of this moment", []uint64{60 * second, 0}, 1},
+		{"one that may end soon, and one of this moment", []uint64{3 * second, 0}, 0},
+	} {
+		lines := "10 1 100! 1 some server\n"
+		for i, age := range tt.ages {
+			lines += fmt.Sprintf("%d 10 %d 1 some server\n", 11+i, now-age)
+		}
+		all := forest(t, lines)
+		fs := proc.New(t.TempDir())
+		got := 0
+		for _, s := range Find(fs, all) {
+			got += len(s.Workers)
+		}
+		if got != tt.want {
+			t.Errorf("%s: %d workers, want %d", tt.name, got, tt.want)
+		}
+		if s, _, ok := Of(fs, all, unreal+10); !ok || len(s.Workers) != len(tt.ages) {
+			t.Errorf("%s: asked for by number: %d workers, %v", tt.name, len(s.Workers), ok)
+		}
 	}
-	if s, _, ok := Of(fs, all, 10); !ok || len(s.Workers) != 1 {
-		t.Errorf("not told about: %v", ok)
+}
+
+// TestNotServer holds the programs of usual machines.
+func TestNotServer(t *testing.T) {
+	for _, tt := range []struct {
+		comm, exe string
+		args      []string
+		not       bool
+	}{
+		// A script that is started by its own name.
+		{"backup.sh", "/usr/bin/bash", []string{"/bin/bash", "./backup.sh"}, true},
+		{"backup.sh", "/usr/bin/dash", []string{"/bin/sh", "./backup.sh"}, true},
+		{"sh", "/bin/busybox", []string{"sh", "-c", "x"}, true},
+		{"tmux: server", "/usr/bin/tmux", []string{"tmux"}, true},
+		{"(sd-pam)", "/usr/lib/systemd/systemd", []string{"(sd-pam)"}, true},
+		{"(sd-pam)", "", []string{"(sd-pam)"}, true},
+		{"apt", "/usr/bin/apt", []string{"apt", "install", "x"}, true},
+		{"dpkg-deb", "/usr/bin/dpkg-deb", []string{"dpkg-deb", "-x", "a.deb", "."}, true},
+		{"mmdebstrap", "/usr/bin/perl", []string{"/usr/bin/perl", "/usr/bin/mmdebstrap", "trixie"}, true},
+		{"frontend", "/usr/bin/perl", []string{"/usr/bin/perl", "-w", "/usr/share/debconf/frontend", "x"}, true},
+		{"unattended-upgr", "/usr/bin/python3.11", []string{"/usr/bin/python3", "/usr/bin/unattended-upgrade"}, true},
+		{"containerd-shim", "/usr/bin/containerd-shim-runc-v2", []string{"/usr/bin/containerd-shim-runc-v2"}, true},
+		{"x86_64-linux-gn", "/usr/bin/x86_64-linux-gnu-gcc", []string{"gcc", "x.c"}, true},
+		{"chrome", "/opt/google/chrome/chrome", []string{"/opt/google/chrome/chrome", "--type=zygote"}, true},
+		// Servers in the same languages.
+		{"starman", "/usr/bin/perl", []string{"/usr/bin/perl", "/usr/bin/starman", "app.psgi"}, false},
+		{"python3", "/usr/bin/python3.11", []string{"python3", "serve.py"}, false},
+		{"frontend", "/srv/frontend", []string{"/srv/frontend"}, false},
+		{"smbd", "/usr/sbin/smbd", []string{"/usr/sbin/smbd"}, false},
+		{"haproxy", "/usr/sbin/haproxy", []string{"haproxy", "-W"}, false},
+		{"a", "", nil, false},
+	} {
+		p := Process{Comm: tt.comm, Exe: tt.exe, Args: tt.args}
+		if got := notServer(&p); got != tt.not {
+			t.Errorf("%s %s %q: %v, want %v", tt.comm, tt.exe, tt.args, got, tt.not)
+		}
 	}
 }
 
@@ -323,10 +391,10 @@ func TestAddressesDecide(t *testing.T) {
 	}{{"00000000\n", true}, {"00040000\n", false}, {"00440000\n", false}, {"x", false}, {"", true}} {
 		root := t.TempDir()
 		if tt.personality != "" {
-			if err := os.MkdirAll(filepath.Join(root, "11"), 0o755); err != nil {
+			if err := os.MkdirAll(filepath.Join(root, strconv.Itoa(unreal+11)), 0o755); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join(root, "11", "personality"), []byte(tt.personality), 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(root, strconv.Itoa(unreal+11), "personality"), []byte(tt.personality), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}

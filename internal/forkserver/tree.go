@@ -17,8 +17,9 @@ type analysis struct {
 	children map[int][]int // by PID of the parent
 	kinds    []int         // index into list; none, or unknown before kind asked
 	copies   map[int]bool  // by index of the child: forked answered yes or no
-	// youngest is the age a child of a generic server must have.
-	youngest time.Duration
+	// youngest is the age a child of a generic server must have, lonely that
+	// of an only one.
+	youngest, lonely time.Duration
 	// asked: a person asked for this process by number.
 	asked bool
 	now   time.Duration // since boot
@@ -113,7 +114,7 @@ func (a *analysis) owner(i int) (int, bool) {
 	}
 	// The loop goes up the tree; the bound is against a torn snapshot.
 	for range len(a.all) {
-		if k := a.kind(p); k == none || !a.worker(p) || a.list[k].Adopts == nil || !a.list[k].Adopts(&a.all[i]) {
+		if k := a.kind(p); k == none || !a.worker(p) || a.list[k].Adopts == nil || !a.list[k].Adopts(&a.all[p], &a.all[i]) {
 			return p, true
 		}
 		if p, ok = a.parent(p); !ok {
@@ -148,7 +149,7 @@ func (a *analysis) server(m int) (Server, bool) {
 			continue
 		}
 		for _, g := range a.forkedChildren(c) {
-			if r.Adopts(&a.all[g]) {
+			if r.Adopts(&a.all[c], &a.all[g]) {
 				s.add(r, a.all[g])
 				s.origin[a.all[g].ID.PID] = a.all[c]
 			}
@@ -188,7 +189,7 @@ func (a *analysis) nested(m int) (Server, bool) {
 	r := a.list[a.kind(m)]
 	var kids []int
 	for _, c := range a.forkedChildren(m) {
-		if r.Adopts == nil || !r.Adopts(&a.all[c]) {
+		if r.Adopts == nil || !r.Adopts(&a.all[m], &a.all[c]) {
 			kids = append(kids, c)
 		}
 	}
@@ -206,7 +207,10 @@ func (a *analysis) generic(m int, kids []int) (Server, bool) {
 		if notServer(&master) || master.ID.PID == os.Getpid() || master.ID.PID == os.Getppid() {
 			return Server{}, false
 		}
-		kids = slices.DeleteFunc(slices.Clone(kids), func(c int) bool { return a.tooYoung(c) })
+		kids = slices.DeleteFunc(slices.Clone(kids), func(c int) bool { return a.younger(c, a.youngest) })
+		if len(kids) == 1 && a.younger(kids[0], a.lonely) {
+			return Server{}, false
+		}
 	}
 	kids = slices.DeleteFunc(slices.Clone(kids), func(c int) bool {
 		// A child of vfork runs in its parent's own memory for a moment.
@@ -225,7 +229,8 @@ func (a *analysis) generic(m int, kids []int) (Server, bool) {
 	return s, true
 }
 
-func (a *analysis) tooYoung(c int) bool {
-	age := a.now - time.Duration(a.all[c].StartTime)*tick
-	return age >= 0 && age < a.youngest
+// younger reports whether a process was forked less than age ago.
+func (a *analysis) younger(c int, age time.Duration) bool {
+	is := a.now - time.Duration(a.all[c].StartTime)*tick
+	return is >= 0 && is < age
 }

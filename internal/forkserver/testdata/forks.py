@@ -56,8 +56,10 @@ elif what == "stranger":
         PR_SET_CHILD_SUBREAPER = 36
         if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl")
-        # The same file, arguments and environment: the same addresses.
-        os.posix_spawn("/proc/self/exe", sys.orig_argv, os.environ)
+        # The same file, arguments, environment and length of the path, which
+        # lies on the stack too: the same addresses.
+        slashes = "/" * (len(sys.orig_argv[0]) - len("/procself/exe"))
+        os.posix_spawn("/proc" + slashes + "self/exe", sys.orig_argv, os.environ)
         os.wait()
         say("copy", child())
     else:
