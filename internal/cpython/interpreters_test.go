@@ -120,7 +120,13 @@ func start(t testing.TB, p python, program, as string) *victim {
 	cmd.Env = []string{"LANG=C.UTF-8", "PATH=/usr/bin:/bin"}
 	cmd.Stdin = strings.NewReader(string(source))
 	cmd.Stderr = os.Stderr
-	cmd.ExtraFiles = []*os.File{reportW, holdR}
+	// A root folder that is entered by chroot alone has no /proc of its own.
+	procDir, err := os.Open("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer procDir.Close()
+	cmd.ExtraFiles = []*os.File{reportW, holdR, procDir}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if p.root != "" {
 		cmd.Dir = "/"

@@ -81,7 +81,7 @@ func TestDamagedLineTables(t *testing.T) {
 		{"does not begin at an entry", 12, "00", 0, 0, false},
 		{"long entry cut off", 12, "f0", 0, 0, false},
 		{"line step that never ends", 12, "f0" + strings.Repeat("7f", 40), 0, 0, false},
-		{"line step of 33 bits", 12, "f0400000000008", 0, 0, false},
+		{"line step of 33 bits", 12, "f0404040404008", 0, 0, false},
 		{"line step of 600", 12, "f0701200", 0, 607, true},
 		{"none", 12, "f8", 0, 7, false},
 		{"one line 2", 12, "e00000", 0, 9, true},

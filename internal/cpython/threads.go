@@ -23,7 +23,9 @@ type Thread struct {
 	// Truncated says that there are more than the 2000 frames given.
 	Truncated bool
 	// Torn says that the thread went on while it was read: Frames may mix two
-	// moments. It is never set for a thread that sleeps.
+	// moments. It is never set for a thread that sleeps. A thread that was
+	// interrupted while it resumed a generator is not torn, and the stack then
+	// ends with the generator.
 	Torn bool
 	// Err says why Frames is not the whole stack. What is in Frames was read
 	// before.

@@ -43,15 +43,21 @@ type Thread struct {
 	Timeout bool
 	// Private: only threads that share this memory can end the sleep.
 	Private bool
-	// Lock is the kind of lock, Owner the inner TID it records (0 for none).
-	Lock  string
-	Owner int
+	// Pointer is the thread's thread pointer, 0 where it is not known. A fork
+	// keeps it.
+	Pointer uint64
+	// Lock is the kind of lock, Owner the inner TID that it records, OwnerPointer
+	// the thread pointer; 0 where it records none.
+	Lock         string
+	Owner        int
+	OwnerPointer uint64
 	// Shared: the lock lies in memory that other processes can reach.
 	Shared bool
 	// Exclusive: only whoever holds the lock may end the wait; where it is
 	// false a signal handler could legitimately do so.
 	Exclusive bool
-	// OnGIL: the futex word belongs to the interpreter's global lock.
+	// OnGIL: one of the looks saw it sleep in a futex of the interpreter's
+	// global lock.
 	OnGIL bool
 }
 
@@ -63,7 +69,8 @@ type GIL struct {
 	Locked, Still bool
 	// HolderGone: the thread that holds it is none of this process.
 	HolderGone bool
-	HolderTID  int
+	// HolderWas: it is a thread of the process that this one was forked from.
+	HolderWas bool
 }
 
 // Process is what is known of one process.
@@ -157,33 +164,57 @@ func nobodyLeft(p Process, named map[int]bool) (Verdict, bool) {
 	return v, true
 }
 
+// holder finds the thread that holds the lock which t waits for. gone is true
+// where it is known to be no thread of this process; both are false where
+// nothing is known.
+func (p Process) holder(t Thread) (h Thread, here, gone bool) {
+	switch {
+	case t.OwnerPointer != 0:
+		known := true
+		for _, o := range p.Threads {
+			if o.Pointer == t.OwnerPointer {
+				return o, true, false
+			}
+			known = known && o.Pointer != 0
+		}
+		return h, false, known
+	case t.Owner != 0:
+		for _, o := range p.Threads {
+			if o.Inner == t.Owner {
+				return o, true, false
+			}
+		}
+		return h, false, p.SurvivorKnown && !slices.Contains(p.SurvivorWas, t.Owner)
+	}
+	return h, false, false
+}
+
 // ownerGone is P2: the lock names a thread that is none of this process.
 func ownerGone(p Process) []Verdict {
 	var out []Verdict
-	if !p.SurvivorKnown {
-		return nil
-	}
 	for _, t := range p.Threads {
-		if !t.forever() || t.Owner == 0 || t.Shared || !p.Alone || !t.Exclusive {
+		if !t.forever() || t.Shared || !p.Alone || !t.Exclusive {
 			continue
 		}
-		if p.has(t.Owner) || slices.Contains(p.SurvivorWas, t.Owner) {
+		if _, _, gone := p.holder(t); !gone {
 			continue
+		}
+		who := fmt.Sprintf("thread %d", t.Owner)
+		field := fmt.Sprintf("the lock's owner field holds %d; the process's threads are %s", t.Owner, p.ids())
+		if t.OwnerPointer != 0 {
+			who = fmt.Sprintf("the thread whose control block is at 0x%x", t.OwnerPointer)
+			field = fmt.Sprintf("the lock names the thread whose control block is at 0x%x; those of the process's threads are at %s", t.OwnerPointer, p.pointers())
 		}
 		out = append(out, Verdict{
 			Proof: OwnerGone, Proven: true, TIDs: []int{t.TID},
-			Why: fmt.Sprintf("The lock records thread %d as its owner. No thread of this process has or had that id, so nobody can ever release the lock.", t.Owner),
+			Why: fmt.Sprintf("The lock records %s as its owner. No thread of this process is or was that one, so nobody can ever release the lock.", who),
 			Evidence: []string{
 				fmt.Sprintf("thread %d (%s) sleeps in a private futex without a time-out at 0x%x; it did not run between two looks", t.TID, t.Name, t.Addr),
-				fmt.Sprintf("the lock's owner field holds %d; the process's threads are %s", t.Owner, p.ids()),
+				field,
 			},
 		})
 	}
 	return out
-}
-
-func (p Process) has(inner int) bool {
-	return slices.ContainsFunc(p.Threads, func(t Thread) bool { return t.Inner == inner })
 }
 
 func (p Process) ids() string {
@@ -198,15 +229,31 @@ func (p Process) ids() string {
 	return strings.Join(s, ", ")
 }
 
+func (p Process) pointers() string {
+	var s []string
+	for i, t := range p.Threads {
+		if i == 16 {
+			s = append(s, "...")
+			break
+		}
+		s = append(s, fmt.Sprintf("0x%x", t.Pointer))
+	}
+	return strings.Join(s, ", ")
+}
+
 // cycles is P3: threads wait for each other in a ring.
 func cycles(p Process) []Verdict {
 	if !p.Alone {
 		return nil
 	}
-	next := make(map[int]Thread)
+	next := make(map[int]Thread) // by TID
+	holds := make(map[int]int)   // the TID of who holds what a thread waits for
 	for _, t := range p.Threads {
-		if t.forever() && t.Owner != 0 && t.Exclusive && !t.Shared && p.has(t.Owner) {
-			next[t.Inner] = t
+		if !t.forever() || !t.Exclusive || t.Shared {
+			continue
+		}
+		if h, here, _ := p.holder(t); here {
+			next[t.TID], holds[t.TID] = t, h.TID
 		}
 	}
 	seen := make(map[int]bool)
@@ -214,15 +261,15 @@ func cycles(p Process) []Verdict {
 	for _, t := range p.Threads {
 		var ring []Thread
 		on := make(map[int]int)
-		at, ok := next[t.Inner]
-		for ok && !seen[at.Inner] {
-			if i, again := on[at.Inner]; again {
+		at, ok := next[t.TID]
+		for ok && !seen[at.TID] {
+			if i, again := on[at.TID]; again {
 				ring = ring[i:]
 				v := Verdict{Proof: Cycle, Proven: true, Why: "The threads wait for each other in a ring, so none of them can go on. This is not the doing of fork: it can happen in any process that takes these locks in different orders."}
 				for _, r := range ring {
-					seen[r.Inner] = true
+					seen[r.TID] = true
 					v.TIDs = append(v.TIDs, r.TID)
-					v.Evidence = append(v.Evidence, fmt.Sprintf("thread %d (%s) waits at 0x%x for a lock that thread %d holds", r.TID, r.Name, r.Addr, r.Owner))
+					v.Evidence = append(v.Evidence, fmt.Sprintf("thread %d (%s) waits at 0x%x for a lock that thread %d holds", r.TID, r.Name, r.Addr, holds[r.TID]))
 				}
 				if len(ring) == 1 {
 					v.Why = "The thread waits for a lock that it holds itself, so it can never go on. This is not the doing of fork."
@@ -230,12 +277,12 @@ func cycles(p Process) []Verdict {
 				out = append(out, v)
 				break
 			}
-			on[at.Inner] = len(ring)
+			on[at.TID] = len(ring)
 			ring = append(ring, at)
-			at, ok = next[at.Owner]
+			at, ok = next[holds[at.TID]]
 		}
 		for _, r := range ring {
-			seen[r.Inner] = true
+			seen[r.TID] = true
 		}
 	}
 	return out
@@ -260,5 +307,16 @@ func gilGone(p Process) []Verdict {
 	v.Proof, v.Proven = GILGone, true
 	v.Why = "The interpreter's own lock (the GIL) is held by a thread that does not exist in this process: it was another thread of the master at the fork. No Python code can ever run here again."
 	v.Evidence = append(v.Evidence, "the interpreter says that its lock is held and by whom; two looks saw the same holder and no change of hands")
+	if p.GIL.HolderWas {
+		return []Verdict{v}
+	}
+	// A program may enter Python with a thread state that another thread made.
+	// Then the holder is whoever runs now, and that must be ruled out.
+	for _, t := range p.Threads {
+		if !t.OnGIL && !t.forever() {
+			v.Proven = false
+			v.Why = "The interpreter says that its own lock (the GIL) is held by a thread that does not exist in this process. The master has no such thread any more, and other threads run here, so this is not called proven."
+		}
+	}
 	return []Verdict{v}
 }

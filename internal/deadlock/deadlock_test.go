@@ -10,6 +10,13 @@ func waiter(tid, owner int) Thread {
 	return Thread{TID: tid, Inner: tid, Still: true, Futex: true, Addr: 0x1000, Private: true, Lock: "pthread_mutex", Owner: owner, Exclusive: true}
 }
 
+// points is a waiter for a lock that names its owner by thread pointer.
+func points(tid int, pointer, owner uint64) Thread {
+	t := waiter(tid, 0)
+	t.Lock, t.Pointer, t.OwnerPointer = "python-rlock", pointer, owner
+	return t
+}
+
 func with(t Thread, f func(*Thread)) Thread { f(&t); return t }
 
 func TestJudge(t *testing.T) {
@@ -48,6 +55,11 @@ func TestJudge(t *testing.T) {
 		{"a ring of two while a third polls", worker(waiter(10, 11), waiter(11, 10), polling), []want{{Cycle, true}}},
 		{"a thread waits for itself", worker(waiter(10, 10), polling), []want{{Cycle, true}}},
 		{"a thread behind a ring is nobody-left", worker(waiter(12, 10), waiter(10, 11), waiter(11, 10)), []want{{Cycle, true}, {NobodyLeft, true}}},
+		{"the owner's control block is no thread's", worker(points(10, 0xa0, 0xff), with(polling, func(t *Thread) { t.Pointer = 0xb0 })), []want{{OwnerGone, true}}},
+		{"the owner's control block is that of a thread that polls", worker(points(10, 0xa0, 0xb0), with(polling, func(t *Thread) { t.Pointer = 0xb0 })), nil},
+		{"a control block is not known, and could be the owner's", worker(points(10, 0xa0, 0xff), polling), nil},
+		{"a lock names the thread that waits for it, by its control block", worker(points(10, 0xa0, 0xa0), polling), []want{{Cycle, true}}},
+		{"a ring of one lock with a number and one with a control block", worker(with(waiter(10, 11), func(t *Thread) { t.Pointer = 0xa0 }), points(11, 0xb0, 0xa0), polling), []want{{Cycle, true}}},
 		{"a ring through a thread that ran is none", worker(waiter(10, 11), with(waiter(11, 10), func(t *Thread) { t.Still = false })), nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -79,6 +91,11 @@ func TestGIL(t *testing.T) {
 		"nobody waits for it":           {func(p *Process) { p.Threads = []Thread{{TID: 10, Inner: 10}} }, false},
 		"not forked":                    {func(p *Process) { p.Forked = false }, false},
 		"memory shared with a stranger": {func(p *Process) { p.Alone = false }, false},
+		"another thread runs, and the master has no such thread": {func(p *Process) { p.Threads = append(p.Threads, Thread{TID: 11, Inner: 11}) }, false},
+		"another thread runs, and the master has the holder": {func(p *Process) {
+			p.Threads = append(p.Threads, Thread{TID: 11, Inner: 11})
+			p.GIL = &GIL{Locked: true, Still: true, HolderGone: true, HolderWas: true}
+		}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := base

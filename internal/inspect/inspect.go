@@ -18,8 +18,9 @@ import (
 
 	"forkproof/internal/facts"
 	"forkproof/internal/finding"
+	"forkproof/internal/forkserver"
+	"forkproof/internal/inherit"
 	"forkproof/internal/libc"
-	"forkproof/internal/prefork"
 	"forkproof/internal/proc"
 	"forkproof/internal/unwind"
 )
@@ -44,15 +45,16 @@ type Request struct {
 
 // job is one run.
 type job struct {
-	fs      proc.FS
-	files   *unwind.Files
-	servers []prefork.Server
-	all     []prefork.Process
-	masters map[int]*process
-	self    int
-	gap     time.Duration
-	count   int
-	libcs   map[libcKey]libc.Identity
+	fs    proc.FS
+	files *unwind.Files
+	// all is every process of the machine, servers those that were asked for.
+	all       []forkserver.Process
+	servers   []forkserver.Server
+	processes map[int]*process
+	self      int
+	gap       time.Duration
+	count     int
+	libcs     map[libcKey]libc.Identity
 }
 
 type libcKey struct {
@@ -65,7 +67,7 @@ type libcKey struct {
 // error means that nothing could be seen at all.
 func Run(ctx context.Context, req Request) (*finding.Document, error) {
 	j := &job{
-		fs: proc.New("/proc"), files: unwind.NewFiles(), masters: make(map[int]*process),
+		fs: proc.New("/proc"), files: unwind.NewFiles(), processes: make(map[int]*process),
 		self: os.Getpid(), gap: req.Gap, libcs: make(map[libcKey]libc.Identity),
 	}
 	defer j.files.Close()
@@ -74,14 +76,12 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 	}
 	doc := &finding.Document{Schema: finding.SchemaV1, Command: "inspect", Time: time.Now().UTC().Format(time.RFC3339), Host: j.host()}
 	var err error
-	if j.all, err = prefork.Snapshot(j.fs); err != nil {
-		return nil, fmt.Errorf("list the processes of this machine: %w", err)
+	if j.all, err = forkserver.Snapshot(j.fs); err != nil {
+		return nil, err
 	}
-	var only []int
-	if !req.All && req.Name == nil {
-		only = req.PIDs
+	if req.All || req.Name != nil {
+		j.servers = forkserver.Find(j.fs, j.all)
 	}
-	j.servers = prefork.Find(j.fs, j.all, only...)
 	targets, failed := j.targets(req)
 	if len(targets) == 0 {
 		if len(failed) > 0 {
@@ -121,7 +121,9 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 		doc.Targets = append(doc.Targets, t)
 		doc.Findings = append(doc.Findings, found...)
 	}
-	doc.Findings = append(doc.Findings, j.vanished(targets)...)
+	found, notes := j.inherited(targets)
+	doc.Findings = append(doc.Findings, found...)
+	doc.Notes = append(doc.Notes, notes...)
 	slices.SortStableFunc(doc.Findings, func(a, b finding.Finding) int {
 		if a.Severity != b.Severity {
 			return int(b.Severity - a.Severity)
@@ -147,10 +149,9 @@ func (j *job) targets(req Request) ([]*process, []error) {
 			pids = append(pids, pid)
 		}
 	}
-	tree := func(s prefork.Server) {
-		add(s.Master.ID.PID)
-		for _, w := range s.Workers {
-			add(w.ID.PID)
+	tree := func(s forkserver.Server) {
+		for _, pid := range s.PIDs() {
+			add(pid)
 		}
 	}
 	if req.All {
@@ -159,13 +160,15 @@ func (j *job) targets(req Request) ([]*process, []error) {
 		}
 	}
 	if req.Name != nil {
-		for _, p := range j.all {
-			if p.ID.PID != j.self && (req.Name.MatchString(p.Title()) || req.Name.MatchString(p.Comm)) {
-				if s, role, ok := prefork.Of(j.servers, p.ID.PID); ok && role == "master" {
-					tree(s)
-				}
-				add(p.ID.PID)
+		for i := range j.all {
+			p := &j.all[i]
+			if p.ID.PID == j.self || !req.Name.MatchString(p.Command()) && !req.Name.MatchString(p.Comm) {
+				continue
 			}
+			if s, role, ok := j.serverOf(p.ID.PID); ok && role == forkserver.Master {
+				tree(s)
+			}
+			add(p.ID.PID)
 		}
 	}
 	for _, pid := range req.PIDs {
@@ -173,7 +176,7 @@ func (j *job) targets(req Request) ([]*process, []error) {
 			failed = append(failed, err)
 			continue
 		}
-		if s, role, ok := prefork.Of(j.servers, pid); ok && role == "master" {
+		if s, role, ok := j.serverOf(pid); ok && role == forkserver.Master {
 			tree(s)
 		}
 		add(pid)
@@ -183,6 +186,50 @@ func (j *job) targets(req Request) ([]*process, []error) {
 		out = append(out, j.open(pid))
 	}
 	return out, failed
+}
+
+// serverOf returns the server that a process belongs to. A worker that is a
+// master itself counts as a worker.
+func (j *job) serverOf(pid int) (forkserver.Server, forkserver.Role, bool) {
+	for _, want := range []forkserver.Role{forkserver.Worker, forkserver.Master} {
+		for _, s := range j.servers {
+			if _, role, ok := s.Process(pid); ok && role == want {
+				return s, role, true
+			}
+		}
+	}
+	s, role, ok := forkserver.Of(j.fs, j.all, pid)
+	if ok {
+		j.servers = append(j.servers, s)
+	}
+	return s, role, ok
+}
+
+// inherited finds what the workers got from their master besides memory: of
+// each server that was asked for as a whole, and of single workers.
+func (j *job) inherited(targets []*process) (found []finding.Finding, notes []string) {
+	asked := make(map[int]bool)
+	for _, p := range targets {
+		asked[p.pid] = p.err == nil
+	}
+	for _, s := range j.servers {
+		if !asked[s.Master.ID.PID] {
+			s.Workers = slices.DeleteFunc(slices.Clone(s.Workers), func(w forkserver.Process) bool { return !asked[w.ID.PID] })
+		}
+		if len(s.Workers) == 0 {
+			continue
+		}
+		o, err := inherit.Observe(j.fs, s)
+		if err != nil {
+			if !proc.IsGone(err) {
+				notes = append(notes, permission(s.Master.ID.PID, err).Error())
+			}
+			continue
+		}
+		notes = append(notes, o.Notes...)
+		found = append(found, inherit.Judge(o)...)
+	}
+	return found, notes
 }
 
 // check says of a PID that cannot be a target why not.

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"forkproof/internal/finding"
-	"forkproof/internal/prefork"
+	"forkproof/internal/forkserver"
 	"forkproof/internal/proc"
 )
 
@@ -246,7 +246,7 @@ func roots(t *testing.T) []string {
 	return out
 }
 
-func gunicorn(t *testing.T, root, app string, workers int) prefork.Server {
+func gunicorn(t *testing.T, root, app string, workers int) forkserver.Server {
 	t.Helper()
 	dir := t.TempDir()
 	if root != "/" {
@@ -285,15 +285,15 @@ func gunicorn(t *testing.T, root, app string, workers int) prefork.Server {
 			t.Logf("gunicorn said:\n%s", b)
 		}
 	})
-	var server prefork.Server
+	var server forkserver.Server
 	await(t, "gunicorn's workers", func() bool {
 		fs := proc.New("/proc")
-		all, err := prefork.Snapshot(fs)
+		all, err := forkserver.Snapshot(fs)
 		if err != nil {
 			return false
 		}
-		for _, s := range prefork.Find(fs, all) {
-			if s.Kind == "gunicorn" && len(s.Workers) == workers && strings.Contains(s.Master.Title(), inside) {
+		for _, s := range forkserver.Find(fs, all) {
+			if s.Kind == "gunicorn" && len(s.Workers) == workers && strings.Contains(s.Master.Command(), inside) {
 				for _, w := range s.Workers {
 					if !asleep(w.ID.PID) {
 						// A healthy worker wakes once a second; it need only sleep in select.

@@ -1,11 +1,11 @@
 package inspect
 
 import (
+	"forkproof/internal/cpython"
 	"forkproof/internal/deadlock"
 	"forkproof/internal/libc"
 	"forkproof/internal/proc"
 	"forkproof/internal/procmem"
-	"forkproof/internal/pystack"
 )
 
 // faults are signals that a program does not wait for: those of its own errors
@@ -13,24 +13,36 @@ import (
 // (32, 33).
 const faults = 1<<(4-1) | 1<<(5-1) | 1<<(6-1) | 1<<(7-1) | 1<<(8-1) | 1<<(11-1) | 1<<(31-1) | 1<<(32-1) | 1<<(33-1)
 
+// wait is what a thread waits for.
+type wait struct {
+	libc.Waiting
+	// name is the lock's own, empty where only its place is known.
+	name string
+	// ownerPointer is the thread pointer of the owner, 0 where the lock does not
+	// record one.
+	ownerPointer uint64
+}
+
 // observation is a snapshot for the proofs, with what each thread waits for.
 type observation struct {
 	snapshot deadlock.Process
-	waits    map[int]libc.Waiting
+	waits    map[int]wait
 }
 
 // observe turns what was read of a process into the plain data that the proofs
 // judge; quick is true where no thread sleeps in a futex, so that nothing can
 // follow.
 func (j *job) observe(p *process) (o observation, quick bool) {
-	o.waits = make(map[int]libc.Waiting)
+	o.waits = make(map[int]wait)
 	quick = true
 	if !p.sameThreads() {
 		return o, true
 	}
-	for _, tid := range p.tids {
-		if _, ok := futexOf(p.looks[1][tid].call); ok {
-			quick = false
+	for i := range p.looks {
+		for _, g := range p.looks[i] {
+			if _, ok := futexOf(g.call); ok {
+				quick = false
+			}
 		}
 	}
 	if quick || p.load() != nil {
@@ -39,42 +51,34 @@ func (j *job) observe(p *process) (o observation, quick bool) {
 	s := &o.snapshot
 	blocked := ^uint64(0)
 	s.SurvivorKnown = true
-	// The survivor of a fork is the process's first thread. Later ones may sit
-	// on the stack, and so at the thread pointer, that a vanished thread had.
-	var survivor uint64
 	for _, tid := range p.tids {
 		g := p.looks[1][tid]
 		blocked &= g.status.SigBlk
 		s.Handlers = s.Handlers || g.status.SigCgt&^uint64(faults) != 0
-		head, err := proc.RobustList(tid)
-		if err != nil || head == 0 {
+		// The thread's own idea of its id, which a raw clone leaves stale.
+		if head, err := proc.RobustList(tid); err != nil || head == 0 {
 			s.SurvivorKnown = false
+		} else if own, err := procmem.Uint32(p.mem, head-16); err == nil {
+			s.SurvivorWas = append(s.SurvivorWas, int(own))
 		} else {
-			if tid == p.pid {
-				survivor = head
-			}
-			// The thread's own idea of its id, which a raw clone leaves stale.
-			if own, err := procmem.Uint32(p.mem, head-16); err == nil {
-				s.SurvivorWas = append(s.SurvivorWas, int(own))
-			} else {
-				s.SurvivorKnown = false
-			}
+			s.SurvivorKnown = false
 		}
 		s.Threads = append(s.Threads, j.thread(p, tid, o.waits))
 	}
 	s.Handlers = s.Handlers && p.looks[1][p.tids[0]].status.SigCgt&^uint64(faults)&^blocked != 0
 	s.Alone = j.alone(p)
+	// The survivor of a fork is the process's first thread. Later ones may sit
+	// on the stack, and so at the thread pointer, that a vanished thread had.
 	if m, ok := p.parent(); ok && m.err == nil {
 		s.Forked = true
 		found := false
 		for _, tid := range m.tids {
-			if head, err := proc.RobustList(tid); err == nil && head == survivor && head != 0 {
+			if tp := m.pointer(tid); tp == p.pointer(p.pid) && tp != 0 {
 				s.SurvivorWas = append(s.SurvivorWas, m.looks[1][tid].status.InnerPID())
 				found = true
 			}
 		}
-		// The thread that forked may have ended since; the master's main thread
-		// is kept as the likeliest.
+		// The thread that forked may have ended since.
 		if !found {
 			s.SurvivorKnown = false
 		}
@@ -84,26 +88,51 @@ func (j *job) observe(p *process) (o observation, quick bool) {
 		// rewrites.
 		s.SurvivorKnown = false
 	}
-	if a, b := p.gil[0], p.gil[1]; a != nil && b != nil {
-		gone := true
-		for _, tid := range p.tids {
-			head, err := proc.RobustList(tid)
-			if err != nil || head == 0 || libc.ThreadPointer(head) == b.Ident {
-				gone = false
-			}
-		}
-		s.GIL = &deadlock.GIL{Locked: a.Locked && b.Locked, Still: *a == *b, HolderGone: gone && b.Ident != 0, HolderTID: int(b.NativeID)}
-		for i := range s.Threads {
-			s.Threads[i].OnGIL = s.Threads[i].Futex && b.Covers(s.Threads[i].Addr)
-		}
-	}
+	j.interpreterLock(p, s)
 	return o, false
 }
 
+// interpreterLock adds what is known of Python's global lock.
+func (j *job) interpreterLock(p *process, s *deadlock.Process) {
+	a, b := p.python.gil[0], p.python.gil[1]
+	if b == nil {
+		return
+	}
+	if a == nil {
+		// The first look came between two of the waiter's sleeps. Any two later
+		// ones do: what counts is that the lock does not move.
+		a, b = b, p.readGIL()
+		if b == nil {
+			return
+		}
+		p.python.gil = [2]*cpython.GIL{a, b}
+	}
+	gone := b.HolderListed && b.HolderIdent != 0
+	for _, t := range s.Threads {
+		if t.Pointer == 0 || t.Pointer == b.HolderIdent {
+			gone = false
+		}
+	}
+	s.GIL = &deadlock.GIL{Locked: a.Locked && b.Locked, Still: *a == *b, HolderGone: gone}
+	if m, ok := p.parent(); ok && m.err == nil {
+		for _, tid := range m.tids {
+			s.GIL.HolderWas = s.GIL.HolderWas || m.pointer(tid) == b.HolderIdent
+		}
+	}
+	for i, t := range s.Threads {
+		for k := range p.looks {
+			if f, ok := futexOf(p.looks[k][t.TID].call); ok && covers(b, f.Addr) {
+				s.Threads[i].OnGIL = true
+				s.Threads[i].Addr = f.Addr
+			}
+		}
+	}
+}
+
 // thread reads one thread for the proofs.
-func (j *job) thread(p *process, tid int, waits map[int]libc.Waiting) deadlock.Thread {
+func (j *job) thread(p *process, tid int, waits map[int]wait) deadlock.Thread {
 	g := p.looks[1][tid]
-	t := deadlock.Thread{TID: tid, Inner: g.status.InnerPID(), Name: g.status.Name, Still: p.still(tid)}
+	t := deadlock.Thread{TID: tid, Inner: g.status.InnerPID(), Name: g.status.Name, Still: p.still(tid), Pointer: p.pointer(tid)}
 	f, ok := futexOf(g.call)
 	if !ok {
 		return t
@@ -117,32 +146,13 @@ func (j *job) thread(p *process, tid int, waits map[int]libc.Waiting) deadlock.T
 	if !t.Private || t.Timeout || !t.Still {
 		return t
 	}
-	callers := p.callers(tid)
-	w := libc.Classify(f, callers, p.mem, p.libcID)
-	if py, ok := p.pyThread(tid); ok && (w.Kind == "semaphore" || w.Kind == "futex") && pythonWaits(callers) {
-		w.Kind = "python-lock"
-		switch pystack.WaitsFor(py.Frames, p.functions(tid)) {
-		case pystack.Acquire:
-			w.Exclusive, w.State = true, "held"
-		case pystack.Event:
-			w.Exclusive, w.State = false, "waits for an event"
-		}
+	w := wait{Waiting: libc.Classify(f, p.callers(tid), p.mem, p.libcID)}
+	if w.Kind == "semaphore" || w.Kind == "futex" {
+		p.pythonWait(tid, f, &w)
 	}
 	waits[tid] = w
-	t.Lock, t.Owner, t.Shared, t.Exclusive = w.Kind, w.OwnerTID, w.Shared, w.Exclusive
+	t.Lock, t.Owner, t.OwnerPointer, t.Shared, t.Exclusive = w.Kind, w.OwnerTID, w.ownerPointer, w.Shared, w.Exclusive
 	return t
-}
-
-// pythonWaits reports whether the function that sleeps was called by the
-// interpreter itself and not by a library it loaded.
-func pythonWaits(callers []libc.Caller) bool {
-	for _, c := range callers {
-		if libc.Named(c.Object) != "" || libc.Loader(c.Object) {
-			continue
-		}
-		return len(c.Object) > 5 && (c.Object[:6] == "python" || len(c.Object) > 8 && c.Object[:9] == "libpython")
-	}
-	return false
 }
 
 // alone reports whether no other process shares the target's memory.

@@ -6,11 +6,10 @@ import (
 	"strings"
 
 	"forkproof/internal/elffile"
+	"forkproof/internal/forkserver"
 	"forkproof/internal/libc"
-	"forkproof/internal/prefork"
 	"forkproof/internal/proc"
 	"forkproof/internal/procmem"
-	"forkproof/internal/pystack"
 	"forkproof/internal/symbol"
 	"forkproof/internal/target"
 	"forkproof/internal/unwind"
@@ -37,29 +36,41 @@ type process struct {
 	pid int
 	id  target.ID
 	// err says why nothing could be read.
-	err   error
-	looks [2]map[int]glance
-	tids  []int
-	gil   [2]*pystack.GIL
+	err    error
+	looks  [2]map[int]glance
+	tids   []int
+	server forkserver.Server
+	role   forkserver.Role
+	// from is the process that this one is a copy of, 0 for none.
+	from int
 
 	opened bool
 	maps   []proc.Mapping
 	mem    *procmem.Cache
 	space  *unwind.ProcessSpace
-	python *pystack.Runtime
-	pyErr  error
-	pyAll  []pystack.Thread
-	pyRead bool
 	libcID libc.Identity
 	libcB  string
 	stacks map[int][]unwind.Frame
+	points map[int]uint64
+	python python
 }
 
+// open returns the process that has pid, the same one each time.
 func (j *job) open(pid int) *process {
-	p := &process{j: j, pid: pid, stacks: make(map[int][]unwind.Frame)}
+	if p, ok := j.processes[pid]; ok {
+		return p
+	}
+	p := &process{j: j, pid: pid, stacks: make(map[int][]unwind.Frame), points: make(map[int]uint64)}
 	if p.id, p.err = j.fs.Identity(pid); p.err == nil {
 		p.mem = procmem.Cached(procmem.Open(pid))
 	}
+	p.server, p.role, _ = j.serverOf(pid)
+	if p.role == forkserver.Worker {
+		if w, _, ok := p.server.Process(pid); ok {
+			p.from = p.server.ForkedFrom(w).ID.PID
+		}
+	}
+	j.processes[pid] = p
 	return p
 }
 
@@ -74,6 +85,7 @@ func (p *process) look(i int) {
 		return
 	}
 	p.looks[i] = make(map[int]glance, len(tids))
+	timed := false
 	for _, tid := range tids {
 		var g glance
 		if g.status, g.err = p.j.fs.TaskStatus(p.pid, tid); g.err == nil {
@@ -86,6 +98,8 @@ func (p *process) look(i int) {
 			return
 		}
 		p.looks[i][tid] = g
+		f, ok := futexOf(g.call)
+		timed = timed || ok && f.Timeout
 	}
 	p.tids = tids
 	if !p.j.fs.Same(p.id) {
@@ -94,11 +108,8 @@ func (p *process) look(i int) {
 	}
 	// The GIL's waiters sleep in a loop of timed waits: only such a process's
 	// interpreter is worth reading this early.
-	for _, g := range p.looks[i] {
-		if f, ok := futexOf(g.call); ok && f.Timeout {
-			p.gil[i] = p.readGIL()
-			break
-		}
+	if timed || p.python.gil[0] != nil {
+		p.python.gil[i] = p.readGIL()
 	}
 }
 
@@ -142,7 +153,7 @@ func (p *process) sameThreads() bool {
 	return true
 }
 
-// load reads the mappings once and finds the C library and interpreter.
+// load reads the mappings once and finds the C library.
 func (p *process) load() error {
 	if p.opened {
 		return p.err
@@ -155,25 +166,15 @@ func (p *process) load() error {
 	}
 	p.space = unwind.NewSpace(p.maps, p.j.files, p.openMapped)
 	p.libcID = libc.Identity{Family: "unknown"}
-	var objects []pystack.Object
 	seen := make(map[uint64]bool)
-	for i, m := range p.maps {
+	for _, m := range p.maps {
 		if !m.File() || !m.Exec || seen[m.Inode] {
 			continue
 		}
 		seen[m.Inode] = true
-		name := m.Name()
-		if fam := libc.Named(name); fam != "" {
+		if fam := libc.Named(m.Name()); fam != "" {
 			p.identify(fam, m)
 		}
-		if strings.HasPrefix(name, "python") || strings.HasPrefix(name, "libpython") || name == "uwsgi" || strings.HasPrefix(name, "uwsgi") {
-			if mod, ok := p.module(p.maps[i].Start); ok {
-				objects = append(objects, pyObject{mod})
-			}
-		}
-	}
-	if len(objects) > 0 {
-		p.python, p.pyErr = pystack.Find(p.mem, objects)
 	}
 	return nil
 }
@@ -216,31 +217,17 @@ func (p *process) identify(family string, m proc.Mapping) {
 	}
 }
 
-// pyObject adapts a module to what pystack.Find asks for.
-type pyObject struct{ m *unwind.Module }
-
-func (o pyObject) SymbolAddr(name string) (uint64, bool) {
-	s, ok := o.m.Table.ByName(name)
-	return s.Value + o.m.Bias, ok
-}
-
-func (o pyObject) SectionAddr(name string) (uint64, bool) {
-	a, _, ok := o.m.File.Section(name)
-	return a + o.m.Bias, ok
-}
-
-func (o pyObject) FileName() string { return filepath.Base(o.m.Name) }
-
-func (p *process) readGIL() *pystack.GIL {
-	if p.load() != nil || p.python == nil {
-		return nil
+// pointer returns the thread pointer of a thread, 0 where it is not known.
+func (p *process) pointer(tid int) uint64 {
+	if v, ok := p.points[tid]; ok {
+		return v
 	}
-	p.mem.Drop()
-	g, err := p.python.GIL()
-	if err != nil {
-		return nil
+	var v uint64
+	if head, err := proc.RobustList(tid); err == nil && head != 0 && p.load() == nil {
+		v = libc.ThreadPointer(head)
 	}
-	return &g
+	p.points[tid] = v
+	return v
 }
 
 // stack returns the native stack of a thread that sleeps in a system call.
@@ -282,49 +269,16 @@ func (p *process) callers(tid int) []libc.Caller {
 	return out
 }
 
-// pyThread returns the interpreter's state for a kernel thread: by thread
-// pointer, which survives a fork, else by the noted id.
-func (p *process) pyThread(tid int) (pystack.Thread, bool) {
-	if p.load() != nil || p.python == nil {
-		return pystack.Thread{}, false
-	}
-	if !p.pyRead {
-		p.pyRead = true
-		p.pyAll, p.pyErr = p.python.Threads()
-	}
-	if head, err := proc.RobustList(tid); err == nil && head != 0 {
-		tp := libc.ThreadPointer(head)
-		for _, t := range p.pyAll {
-			if t.Ident == tp {
-				return t, true
-			}
-		}
-	}
-	inner := uint64(p.looks[1][tid].status.InnerPID())
-	for _, t := range p.pyAll {
-		if t.NativeID == inner && inner != 0 {
-			return t, true
-		}
-	}
-	return pystack.Thread{}, false
-}
-
 // parent returns the process that p was forked from without exec, where that is
 // still there.
 func (p *process) parent() (*process, bool) {
-	st, err := p.j.fs.Stat(p.pid)
-	if err != nil || st.PPID <= 1 {
+	if p.from == 0 {
 		return nil, false
 	}
-	if m, ok := p.j.masters[st.PPID]; ok {
-		return m, m != nil && prefork.ForkedWithoutExec(p.j.fs, m.pid, p.pid)
+	m := p.j.open(p.from)
+	if m.looks[1] == nil && m.err == nil {
+		m.look(0)
+		m.looks[1] = m.looks[0]
 	}
-	if !prefork.ForkedWithoutExec(p.j.fs, st.PPID, p.pid) {
-		return nil, false
-	}
-	m := p.j.open(st.PPID)
-	m.look(0)
-	m.looks[1] = m.looks[0]
-	p.j.masters[st.PPID] = m
 	return m, true
 }

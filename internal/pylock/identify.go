@@ -45,9 +45,6 @@ func (h *Heap) Identify(w Waiter) (Lock, error) {
 		if key, arg, ok := h.parked(w); ok {
 			return h.identifyParked(w, key, arg)
 		}
-		if h.lay.mutex {
-			return Lock{}, fmt.Errorf("futex 0x%x of a thread in CPython 3.%d: %w", w.Futex, h.lay.minor, ErrNoLock)
-		}
 	}
 	l, ok := h.byFrames(w, word)
 	if !ok {
@@ -92,11 +89,9 @@ func (h *Heap) parked(w Waiter) (key, arg uint64, ok bool) {
 
 // identifyParked says what is at the address that a thread is parked at.
 func (h *Heap) identifyParked(w Waiter, key, arg uint64) (Lock, error) {
-	if h.lay.mutex || h.isQueue(key-queueWord) {
-		if l, ok := h.lockAt(key-lockWord, key); ok {
-			h.name(&l, w)
-			return l, nil
-		}
+	if l, ok := h.lockAt(key-lockWord, key); ok {
+		h.name(&l, w)
+		return l, nil
 	}
 	if arg == 0 {
 		// Only those who wait for a PyMutex or a SimpleQueue give an argument; the
@@ -127,11 +122,6 @@ func (h *Heap) identifyParked(w Waiter, key, arg uint64) (Lock, error) {
 	return l, nil
 }
 
-func (h *Heap) isQueue(object uint64) bool {
-	ti := h.objectType(object)
-	return ti != nil && ti.class == classQueue
-}
-
 // lockAt reads the object at addr as a lock. Where word is not 0, ok is only
 // true if that is the address of its lock word.
 func (h *Heap) lockAt(addr, word uint64) (Lock, bool) {
@@ -153,8 +143,7 @@ func (h *Heap) lockAt(addr, word uint64) (Lock, bool) {
 	default:
 		return Lock{}, false
 	}
-	inline := h.lay.mutex && (l.Kind == KindLock || l.Kind == KindRLock) ||
-		h.lay.parking && l.Kind == KindQueue
+	inline := ti.inline(h.lay.parking)
 	l.Word = addr + off
 	if !inline {
 		var ok bool
@@ -165,15 +154,32 @@ func (h *Heap) lockAt(addr, word uint64) (Lock, bool) {
 	if word != 0 && l.Word != word {
 		return Lock{}, false
 	}
-	return l, h.state(&l)
+	return l, h.state(&l, inline)
+}
+
+// inline reports whether objects of a type have a PyMutex of one byte in place
+// of a pointer to a sem_t. The release does not tell: Debian's 3.13.5 has it in
+// _thread.lock, which 3.13.0 has not, and 3.14.8 has it in RLock too. The size
+// does: a sem_t's lock has a pointer, the list of weak references and a flag, an
+// RLock of 3.14 no such list (Modules/_threadmodule.c).
+func (ti *typeInfo) inline(parking bool) bool {
+	switch ti.class {
+	case classLock:
+		return parking && ti.basicSize == lockInline
+	case classRLock:
+		return parking && ti.basicSize == rlockInline
+	case classQueue:
+		return parking
+	}
+	return false
 }
 
 // state reads whether a lock is held, and by whom.
-func (h *Heap) state(l *Lock) bool {
+func (h *Heap) state(l *Lock, inline bool) bool {
 	if l.Kind == KindQueue {
 		return true
 	}
-	if h.lay.mutex {
+	if inline {
 		b := h.buf[:1]
 		if !h.read(b, l.Word) {
 			return false
@@ -199,7 +205,7 @@ func (h *Heap) state(l *Lock) bool {
 	case KindRLock:
 		owner, ok1 = h.word(l.Object + rlockOwner)
 		count, ok2 = h.word(l.Object + rlockCount)
-		if h.lay.mutex {
+		if inline {
 			count++ // level counts from 0
 		}
 		if !ok1 || !ok2 {

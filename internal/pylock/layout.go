@@ -8,9 +8,9 @@ package pylock
 type layout struct {
 	minor int
 
-	// mutex says that _thread.lock and PyThread_type_lock are a PyMutex
-	// (from 3.14), parking that the parking lot exists (from 3.13).
-	mutex, parking bool
+	// parking says that the parking lot exists (from 3.13), and with it locks
+	// that are a PyMutex; see typeInfo.inline for which.
+	parking bool
 
 	keysLog2    bool // _dictkeysobject of 3.11 and later, with compact entries
 	dkEntries   int  // dk_nentries
@@ -63,7 +63,7 @@ const (
 	cellRef, weakrefObject        = 16, 16
 	moduleDict                    = 16
 	textBuffer                    = 32
-	lockWord                      = 16 // sem_t* until 3.13, else the PyMutex itself
+	lockWord                      = 16 // sem_t*, or the PyMutex itself
 	lockLocked                    = 32 // until 3.13
 	rlockOwner, rlockCount        = 24, 32
 	bufferedLock, bufferedOwner   = 104, 112
@@ -73,6 +73,7 @@ const (
 	importsOwner                  = 56
 	maxInterpState                = 64 << 10
 	semSize                       = 32
+	lockInline, rlockInline       = 24, 40           // sizes of the objects with a PyMutex
 	waitArg, waitKey, waitNode    = -16, -8, semSize // of struct wait_entry, from its semaphore
 	flagInline, flagManaged       = 1 << 2, 1 << 4
 	flagHeap, flagList, flagTuple = 1 << 9, 1 << 25, 1 << 26
@@ -117,7 +118,7 @@ func layoutFor(minor int) (layout, bool) {
 	case 13:
 		l.managed, l.parking, l.valuesSkip = managedInline, true, 8
 	case 14:
-		l.managed, l.parking, l.valuesSkip, l.mutex = managedInline, true, 8, true
+		l.managed, l.parking, l.valuesSkip = managedInline, true, 8
 		l.frame.localsplus, l.frame.tag, l.tupleItems = 80, 3, 32
 	}
 	return l, true

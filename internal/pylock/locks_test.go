@@ -123,7 +123,7 @@ func TestWaitsForEvents(t *testing.T) {
 		want     pylock.Purpose
 		what     string
 	}{
-		{"event", pylock.ForEvent, "Event.wait"},
+		{"event", pylock.ForEvent, "wait"},
 		{"get", pylock.ForEvent, "get"},
 		{"simplequeue", pylock.ForEvent, "SimpleQueue.get"},
 		{"condition", pylock.ForEvent, "Condition.wait"},

@@ -6,8 +6,9 @@
 // It knows the releases 3.8 to 3.14 with a GIL on 64-bit little-endian Linux,
 // with glibc and musl. Until 3.12 every lock of Python is a sem_t on the heap.
 // 3.13 has, besides, one-byte mutexes and events whose waiters sleep on a
-// semaphore of their own C stack (Python/parking_lot.c), and from 3.14 on all
-// locks are of that kind.
+// semaphore of their own C stack (Python/parking_lot.c); later ones of 3.13 use
+// them for threading.Lock, 3.14 for RLock too. The locks of buffered files are
+// semaphores in all of them.
 //
 // An owner is a thread ident: pthread_self(), that is, the address of the
 // thread's control block, and not a kernel thread id.

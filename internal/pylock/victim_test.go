@@ -99,6 +99,13 @@ func launch(t testing.TB, p python, cmd *exec.Cmd) *victim {
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Dir = "/"
+	// A root folder that is entered by chroot alone has no /proc of its own.
+	procDir, err := os.Open("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer procDir.Close()
+	cmd.ExtraFiles = []*os.File{procDir}
 	if p.root != "" {
 		cmd.SysProcAttr.Chroot = p.root
 	}

@@ -1,0 +1,170 @@
+package inspect
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"forkproof/internal/deadlock"
+	"forkproof/internal/finding"
+	"forkproof/internal/libc"
+)
+
+// lock describes the lock that a thread waits for, with its owner.
+func (j *job) lock(p *process, tid int, o observation, v deadlock.Verdict) *finding.Lock {
+	w, ok := o.waits[tid]
+	if !ok {
+		f, _ := futexOf(p.looks[1][tid].call)
+		w = wait{Waiting: libc.Waiting{Kind: "futex", Addr: f.Addr}}
+	}
+	l := &finding.Lock{Kind: w.Kind, Address: finding.Addr(w.Addr), State: w.State, OwnerTID: w.OwnerTID}
+	gil := v.Proof == deadlock.GILGone && p.python.gil[1] != nil
+	owner := w.ownerPointer
+	if gil {
+		g := p.python.gil[1]
+		l.Kind, l.Address = "gil", finding.Addr(g.Addr)
+		l.Where, l.State = "the interpreter's lock (GIL)", "held by a thread that is not in this process"
+		owner = g.HolderIdent
+	} else {
+		l.Where = p.where(tid, w)
+	}
+	if v.Proof == deadlock.Cycle {
+		l.Owner = p.holder(w)
+		return l
+	}
+	if m, ok := p.parent(); ok && m.err == nil {
+		switch {
+		case l.OwnerTID != 0:
+			l.Owner = m.ownerByTID(l.OwnerTID)
+		case owner != 0:
+			l.Owner = m.ownerByPointer(owner)
+		}
+	}
+	if l.OwnerTID == 0 && l.Owner != nil {
+		l.OwnerTID = l.Owner.TID
+		if l.Owner.Alive {
+			l.OwnerTID = j.open(l.Owner.PID).looks[1][l.Owner.TID].status.InnerPID()
+		}
+	}
+	return l
+}
+
+// where names a lock as well as it can be named.
+func (p *process) where(tid int, w wait) string {
+	if w.name != "" {
+		return w.name
+	}
+	if strings.HasPrefix(w.Kind, "python-") {
+		if py, ok := p.pyThread(tid); ok {
+			return "a Python lock, wanted by " + at(py)
+		}
+		return "a Python lock"
+	}
+	if w.Kind == "libc-internal" {
+		if w.Via != "" {
+			return fmt.Sprintf("%s's own lock, from %s", p.libcID.Family, w.Via)
+		}
+		return p.libcID.Family + "'s own lock"
+	}
+	return p.place(w.Addr)
+}
+
+// place names an address by symbol, else by mapping.
+func (p *process) place(addr uint64) string {
+	for i, m := range p.maps {
+		if !m.Contains(addr) {
+			continue
+		}
+		at := m
+		// Variables without initial values lie behind the file's own pages, in
+		// anonymous memory.
+		for k := i; k > 0 && !at.File() && at.Path == "" && p.maps[k-1].End == at.Start; k-- {
+			at = p.maps[k-1]
+		}
+		if at.File() {
+			if mod, ok := p.module(at.Start); ok {
+				if s, ok := mod.Table.Lookup(addr - mod.Bias); ok {
+					out := filepath.Base(at.Path) + "`" + s.Name
+					if d := addr - mod.Bias - s.Value; d != 0 {
+						out += fmt.Sprintf("+%d", d)
+					}
+					return out
+				}
+				if i > 0 && at.Start != m.Start && m.End-m.Start > 64<<20 {
+					break
+				}
+				return fmt.Sprintf("%s+0x%x", filepath.Base(at.Path), addr-mod.Bias)
+			}
+		}
+		switch {
+		case m.Path != "":
+			return fmt.Sprintf("%s+0x%x", m.Name(), addr-m.Start)
+		default:
+			return fmt.Sprintf("anonymous memory at 0x%x", addr)
+		}
+	}
+	return ""
+}
+
+// ownerByTID finds the thread of p that a lock names by its number in the
+// process's own PID namespace.
+func (p *process) ownerByTID(inner int) *finding.Owner {
+	for _, tid := range p.tids {
+		if p.looks[1][tid].status.InnerPID() == inner {
+			return p.owner(tid)
+		}
+	}
+	return &finding.Owner{PID: p.pid, TID: inner}
+}
+
+// ownerByPointer does the same by thread pointer; nil where no thread has it.
+func (p *process) ownerByPointer(pointer uint64) *finding.Owner {
+	for _, tid := range p.tids {
+		if p.pointer(tid) == pointer && pointer != 0 {
+			return p.owner(tid)
+		}
+	}
+	return nil
+}
+
+// holder finds the thread of this very process that holds a lock.
+func (p *process) holder(w wait) *finding.Owner {
+	if w.ownerPointer != 0 {
+		return p.ownerByPointer(w.ownerPointer)
+	}
+	if w.OwnerTID != 0 {
+		return p.ownerByTID(w.OwnerTID)
+	}
+	return nil
+}
+
+func (p *process) owner(tid int) *finding.Owner {
+	t := p.describe(tid)
+	return &finding.Owner{PID: p.pid, TID: tid, Name: t.Name, Alive: true, State: t.State, Native: t.Native, Python: t.Python}
+}
+
+// suspects lists, for a lock that names no owner, the threads of the master
+// that the worker does not have: one of them left it behind.
+func (j *job) suspects(p, m *process) []string {
+	if m.err != nil {
+		return nil
+	}
+	born, err := j.fs.Stat(p.pid)
+	if err != nil {
+		return nil
+	}
+	mine := p.pointer(p.pid)
+	var out []string
+	for _, tid := range m.tids {
+		st, err := j.fs.TaskStat(m.pid, tid)
+		if err != nil || m.pointer(tid) == mine || st.StartTime > born.StartTime || len(out) >= 8 {
+			continue
+		}
+		line := fmt.Sprintf("the lock records no owner; thread %s (%d) of process %d was there at the fork and is not in the worker", st.Comm, tid, m.pid)
+		if py, ok := m.pyThread(tid); ok && len(py.Frames) > 0 {
+			line += "; it is now in " + at(py)
+		}
+		out = append(out, line)
+	}
+	return out
+}
