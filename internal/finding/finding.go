@@ -160,6 +160,10 @@ type Lock struct {
 	// namespace counts it; 0 where the lock records none.
 	OwnerTID int    `json:"owner_tid,omitempty"`
 	Owner    *Owner `json:"owner,omitempty"`
+	// Suspects are, for a lock that records no owner, the threads of the parent
+	// that ran at the fork and are not in the target: one of them may have left
+	// the lock behind.
+	Suspects []Owner `json:"suspects,omitempty"`
 }
 
 // Owner is the thread that left a lock behind, looked up in the process that

@@ -145,26 +145,26 @@ func (p *process) owner(tid int) *finding.Owner {
 
 // suspects lists, for a lock that names no owner, the threads of the master
 // that the worker does not have: one of them left it behind.
-func (j *job) suspects(p, m *process) []string {
+func (j *job) suspects(p, m *process) (owners []finding.Owner, lines []string) {
 	if m.err != nil {
-		return nil
+		return nil, nil
 	}
 	born, err := j.fs.Stat(p.pid)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	mine := p.pointer(p.pid)
-	var out []string
 	for _, tid := range m.tids {
 		st, err := j.fs.TaskStat(m.pid, tid)
-		if err != nil || m.pointer(tid) == mine || st.StartTime > born.StartTime || len(out) >= 8 {
+		if err != nil || m.pointer(tid) == mine || st.StartTime > born.StartTime || len(lines) >= 8 {
 			continue
 		}
 		line := fmt.Sprintf("the lock records no owner; thread %s (%d) of process %d was there at the fork and is not in the worker", st.Comm, tid, m.pid)
 		if py, ok := m.pyThread(tid); ok && len(py.Frames) > 0 {
 			line += "; it is now in " + at(py)
 		}
-		out = append(out, line)
+		lines = append(lines, line)
+		owners = append(owners, *m.owner(tid))
 	}
-	return out
+	return owners, lines
 }

@@ -192,7 +192,8 @@ func (j *job) findings(p *process, s forkserver.Server, o observation, v deadloc
 		if forked {
 			f.Others = []int{m.pid}
 			if f.Lock.OwnerTID == 0 || f.Lock.Owner == nil {
-				f.Evidence = append(f.Evidence, j.suspects(p, m)...)
+				owners, lines := j.suspects(p, m)
+				f.Lock.Suspects, f.Evidence = owners, append(f.Evidence, lines...)
 			}
 		}
 		f.Remedy = remedy(p, f, forked)

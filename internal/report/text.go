@@ -4,8 +4,9 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
-	"time"
+	"unicode/utf8"
 
 	"forkproof/internal/finding"
 )
@@ -13,221 +14,242 @@ import (
 // theme holds terminal escapes; its zero value prints none.
 type theme struct{ bad, warn, good, bold, dim, off string }
 
-var colours = theme{bad: "\x1b[1;31m", warn: "\x1b[33m", good: "\x1b[32m", bold: "\x1b[1m", dim: "\x1b[2m", off: "\x1b[0m"}
+var colours = theme{bad: "\x1b[1;31m", warn: "\x1b[1;33m", good: "\x1b[1;32m", bold: "\x1b[1m", dim: "\x1b[2m", off: "\x1b[0m"}
+
+// of is the colour of a class of verdict.
+func (t theme) of(class string) string {
+	switch class {
+	case bad:
+		return t.bad
+	case warn:
+		return t.warn
+	case good:
+		return t.good
+	}
+	return t.bold
+}
+
+// Bounds of a line of text, in columns. Beyond the upper one the eye loses the
+// line; below the lower one addresses do not fit.
+const (
+	minWidth     = 40
+	defaultWidth = 100
+	maxWidth     = 120
+)
+
+// label is the column of the words on the left: "waits", "lock".
+const label = 8
 
 type printer struct {
 	*bufio.Writer
 	theme
+	width   int
+	verbose bool
 }
 
-func (p *printer) line(format string, args ...any) {
-	_, _ = fmt.Fprintf(p, format+"\n", args...) // bufio keeps the first error for Flush
-}
-
-// Text writes the document for a person: the verdict first.
+// Text writes the document for a person: the verdict first, then who waits on
+// what, then the rest.
 func Text(w io.Writer, doc *finding.Document, opts Options) error {
-	p := &printer{Writer: bufio.NewWriter(w)}
+	p := &printer{Writer: bufio.NewWriter(w), width: defaultWidth, verbose: opts.Verbose}
+	if opts.Width != 0 {
+		p.width = min(max(opts.Width, minWidth), maxWidth)
+	}
 	if opts.Colour {
 		p.theme = colours
 	}
-	p.verdict(doc)
-	for i := range doc.Findings {
-		p.finding(doc, &doc.Findings[i])
+	v := verdict(doc)
+	p.wrap(v.Word+": "+v.Rest, p.of(v.Class), len(v.Word), "", "")
+	all := blocks(doc)
+	var before []string
+	for _, b := range all {
+		p.block(doc, b, slices.Equal(before, b.remedy()))
+		before = b.remedy()
 	}
-	p.targets(doc, opts)
+	p.servers(doc)
 	if len(doc.Targets) == 0 {
 		p.host(doc)
 	}
-	for _, n := range doc.Notes {
-		p.line("note: %s", clean(n))
-	}
+	p.notes(doc)
 	return p.Flush()
 }
 
-func (p *printer) verdict(doc *finding.Document) {
-	count := make(map[string]int)
-	for _, t := range doc.Targets {
-		count[t.Verdict]++
-	}
-	n := len(doc.Targets)
-	switch {
-	case n == 0:
-		p.line("%sNO PRE-FORK SERVER FOUND%s on this machine", p.bold, p.off)
-	case count["deadlocked"] > 0:
-		p.line("%sDEADLOCKED%s, proven: %d of %s", p.bad, p.off, count["deadlocked"], plural(n, "process", "processes"))
-	case count["suspected"] > 0:
-		p.line("%sSUSPECTED%s: %d of %s sleep and may never wake", p.warn, p.off, count["suspected"], plural(n, "process", "processes"))
-	case count["unreadable"] == n:
-		p.line("%sCOULD NOT LOOK%s at %s", p.warn, p.off, plural(n, "process", "processes"))
-	default:
-		p.line("%sNO DEADLOCK%s in %s", p.good, p.off, plural(n, "process", "processes"))
-	}
-}
+func (p *printer) line(s string) { _, _ = p.WriteString(s + "\n") } // bufio keeps the first error for Flush
 
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
+// wrap writes text in lines of at most the width, breaking between words; a word
+// is never broken, so that paths can be copied. The first painted bytes have a
+// colour. first begins the first line, next all others.
+func (p *printer) wrap(text, colour string, painted int, first, next string) {
+	room := p.width - utf8.RuneCountInString(first)
+	var b strings.Builder
+	b.WriteString(first)
+	if colour != "" && painted > 0 && painted <= len(text) {
+		b.WriteString(colour)
+	} else {
+		painted = 0
 	}
-	return fmt.Sprintf("%d %s", n, many)
-}
-
-func (p *printer) finding(doc *finding.Document, f *finding.Finding) {
-	mark := p.dim
-	switch f.Severity {
-	case finding.Critical:
-		mark = p.bad
-	case finding.Warning:
-		mark = p.warn
-	}
-	p.line("")
-	p.line("%s%s%s %s [%s, %s]", mark, strings.ToUpper(f.Severity.String()), p.off, clean(f.Title), f.Rule, f.Confidence)
-	p.line("  why: %s", clean(f.Why))
-	if l := f.Lock; l != nil {
-		s := fmt.Sprintf("%s at %s", l.Kind, l.Address)
-		if l.Where != "" {
-			s = clean(l.Where) + ", a " + s
+	done, used := 0, 0
+	for i, word := range strings.Split(text, " ") {
+		n := utf8.RuneCountInString(word)
+		if i > 0 {
+			if used > 0 && used+1+n > room {
+				b.WriteString("\n" + next)
+				room, used = p.width-utf8.RuneCountInString(next), 0
+			} else {
+				b.WriteByte(' ')
+				used++
+			}
+			done++
 		}
-		if l.State != "" {
-			s += ", " + l.State
-		}
-		if l.OwnerTID != 0 {
-			s += fmt.Sprintf(", owner %d", l.OwnerTID)
-		}
-		p.line("  lock: %s", s)
-	}
-	if t, ok := thread(doc, f.PID, f.TID); ok {
-		since := ""
-		if t.SinceSeconds > 0 {
-			since = fmt.Sprintf(", has not run for %s", age(t.SinceSeconds))
-		}
-		p.line("  waits: thread %d (%s)%s", t.TID, clean(t.Name), since)
-		p.stack("    ", t.Native, t.Python)
-	}
-	if l := f.Lock; l != nil && l.Owner != nil {
-		o := l.Owner
-		if !o.Alive {
-			p.line("  owner: thread %d of master %d, which has ended since", o.TID, o.PID)
+		if painted > done && painted <= done+len(word) {
+			b.WriteString(word[:painted-done] + p.off + word[painted-done:])
 		} else {
-			p.line("  owner: thread %d (%s) of process %d, alive there; now %s", o.TID, clean(o.Name), o.PID, o.State)
-			p.stack("    ", o.Native, o.Python)
+			b.WriteString(word)
 		}
+		done += len(word)
+		used += n
 	}
-	for _, e := range f.Evidence {
-		p.line("  seen: %s", clean(e))
-	}
-	for _, r := range f.Remedy {
-		p.line("  do: %s", clean(r))
-	}
-	for _, s := range f.Sources {
-		p.line("  source: %s", clean(s))
+	p.line(b.String())
+}
+
+// field writes one labelled paragraph of a block.
+func (p *printer) field(word, text string) {
+	p.wrap(text, "", 0, fmt.Sprintf("  %-*s", label, word), strings.Repeat(" ", label+2))
+}
+
+// list writes a labelled list, an item a paragraph.
+func (p *printer) list(word string, items []string) {
+	for i, s := range items {
+		first := strings.Repeat(" ", label+2)
+		if i == 0 {
+			first = fmt.Sprintf("  %-*s", label, word)
+		}
+		if len(items) == 1 {
+			p.wrap(prose(s), "", 0, first, strings.Repeat(" ", label+2))
+			continue
+		}
+		p.wrap(prose(s), "", 0, first+"- ", strings.Repeat(" ", label+4))
 	}
 }
 
-func thread(doc *finding.Document, pid, tid int) (*finding.Thread, bool) {
-	for i := range doc.Targets {
-		if doc.Targets[i].PID != pid {
-			continue
+func (p *printer) block(doc *finding.Document, b *block, sameRemedy bool) {
+	p.line("")
+	word := strings.ToUpper(b.Severity.String())
+	p.wrap(word+": "+b.title(), p.of(class(b.Severity)), len(word), "", "  ")
+	if len(b.pids) > 1 {
+		p.field("who", many(b.noun())+" "+numbers(b.pids))
+	}
+	if s := b.waits(doc); s != "" {
+		p.field("waits", s)
+		if b.thread != nil {
+			p.stack(label+4, merged(b.thread.Native, b.thread.Python))
 		}
-		for k := range doc.Targets[i].Threads {
-			if doc.Targets[i].Threads[k].TID == tid {
-				return &doc.Targets[i].Threads[k], true
+	}
+	if l := b.Lock; l != nil {
+		p.field("lock", lockLine(l))
+		if s := ownerLine(l); s != "" {
+			p.field("owner", s)
+			if l.Owner != nil && l.Owner.Alive {
+				p.stack(label+4, merged(l.Owner.Native, l.Owner.Python))
 			}
 		}
+		for i := range l.Suspects {
+			o := &l.Suspects[i]
+			p.wrap("thread "+ownerOf(o), "", 0, strings.Repeat(" ", label+2), strings.Repeat(" ", label+2))
+			p.stack(label+4, merged(o.Native, o.Python))
+		}
 	}
-	return nil, false
+	if sameRemedy && len(b.Remedy) > 0 {
+		p.field("do", "as above")
+	} else {
+		p.list("do", b.remedy())
+	}
+	p.field("why", fmt.Sprintf("%s [%s, %s]", prose(b.Why), b.Rule, b.Confidence))
+	seen := "seen"
+	if len(b.pids) > 1 && len(b.Evidence) > 0 {
+		p.field(seen, seenIn(b))
+		seen = ""
+	}
+	p.list(seen, b.Evidence)
+	p.list("source", b.Sources)
 }
 
-// stack prints native and Python frames mixed: each Python frame stands where
-// the evaluation loop that runs it stands.
-func (p *printer) stack(indent string, native []finding.NativeFrame, python []finding.PythonFrame) {
-	next := 0
-	for i, n := range native {
-		shown := false
-		for next < len(python) && python[next].Native == i {
-			p.python(indent, python[next])
-			next++
-			shown = true
-		}
-		if shown {
-			continue
-		}
-		name := n.Function
-		if name == "" {
-			name = "?"
-		}
-		guessed := ""
-		if n.Guessed {
-			guessed = " (found by search)"
-		}
-		p.line("%s%s%s+0x%x in %s%s%s", indent, p.dim, clean(name), n.Offset, clean(n.Object), guessed, p.off)
+// stack writes a stack, in short unless the whole was asked for.
+func (p *printer) stack(indent int, rows []row) {
+	left := 0
+	if !p.verbose {
+		rows, left = brief(rows)
 	}
-	for ; next < len(python); next++ {
-		p.python(indent, python[next])
+	pad := strings.Repeat(" ", indent)
+	for _, r := range rows {
+		// A frame is never wrapped: a file and line that is whole can be clicked.
+		if r.Python {
+			p.line(pad + r.Text)
+		} else {
+			p.line(pad + p.dim + r.Text + p.off)
+		}
+	}
+	if left > 0 {
+		p.line(pad + p.dim + fmt.Sprintf("%s (-v shows all)", plural(left, "more frame")) + p.off)
 	}
 }
 
-func (p *printer) python(indent string, f finding.PythonFrame) {
-	p.line("%s%s at %s:%d", indent, clean(f.Function), clean(f.File), f.Line)
-}
-
-func (p *printer) targets(doc *finding.Document, opts Options) {
-	if len(doc.Targets) > 0 {
+// servers lists what was looked at, one line for processes of one kind and state.
+func (p *printer) servers(doc *finding.Document) {
+	for _, s := range servers(doc) {
 		p.line("")
-	}
-	for _, t := range doc.Targets {
-		who := t.Role
-		if t.Server != "" {
-			who = t.Server + " " + t.Role
+		p.wrap(s.Title, p.bold, len(s.Title), "", "  ")
+		if s.About != "" {
+			p.line("  " + p.dim + cut(s.About, p.width-2) + p.off)
 		}
-		p.line("%-10s %s %d  %s", t.Verdict, who, t.PID, clean(short(t.Command, t.Name)))
-		if opts.Verbose {
-			for _, th := range t.Threads {
-				p.line("    thread %d (%s) %s", th.TID, clean(th.Name), th.State)
-				p.stack("        ", th.Native, th.Python)
+		if s.Command != "" {
+			p.line("  " + p.dim + cut(s.Command, p.width-2) + p.off)
+		}
+		for _, g := range s.Groups {
+			text := fmt.Sprintf("%-10s  %s", g.Verdict, g.Who)
+			p.wrap(text, p.of(g.Class), len(g.Verdict), "  ", strings.Repeat(" ", 14))
+			if !p.verbose {
+				continue
+			}
+			for _, t := range g.targets {
+				p.threads(t)
 			}
 		}
-		for _, n := range t.Notes {
-			p.line("    note: %s", clean(n))
-		}
 	}
+}
+
+func (p *printer) threads(t *finding.Target) {
+	for _, th := range t.Threads {
+		p.line(fmt.Sprintf("    thread %s of %d: %s", threadName(th.Name, th.TID), t.PID, name(th.State)))
+		p.stack(label, merged(th.Native, th.Python))
+	}
+}
+
+// cut shortens a line that need not be whole.
+func cut(s string, width int) string {
+	r := []rune(s)
+	if len(r) <= width || width < 4 {
+		return s
+	}
+	return string(r[:width-3]) + "..."
 }
 
 func (p *printer) host(doc *finding.Document) {
-	l := doc.Host.Libc
-	if l == nil {
+	title, means := hostMeans(doc)
+	if title == "" {
 		return
 	}
-	name := l.Family + " " + l.Version
-	if l.Package != "" {
-		name += " (" + l.Package + ")"
-	}
-	p.line("A server started here would use %s:", strings.TrimSpace(name))
-	for _, m := range doc.Host.LibcMeans {
-		p.line("  - %s", m)
+	p.line("")
+	p.wrap(title+":", "", 0, "", "  ")
+	for _, m := range means {
+		p.wrap(prose(m), "", 0, "  - ", "    ")
 	}
 }
 
-func short(command, name string) string {
-	if command == "" {
-		command = "[" + name + "]"
-	}
-	if len(command) > 100 {
-		command = command[:100] + "..."
-	}
-	return command
-}
-
-func age(seconds float64) string {
-	return (time.Duration(seconds*1000) * time.Millisecond).Round(100 * time.Millisecond).String()
-}
-
-// clean removes control characters: names and paths of a target must not be
-// able to write escapes to a terminal.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return '.'
+func (p *printer) notes(doc *finding.Document) {
+	for i, n := range notes(doc) {
+		if i == 0 {
+			p.line("")
 		}
-		return r
-	}, s)
+		p.wrap("note: "+n, p.bold, len("note"), "", "  ")
+	}
 }

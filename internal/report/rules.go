@@ -1,0 +1,126 @@
+package report
+
+import "forkproof/internal/finding"
+
+// Rule explains one rule: SARIF carries it as help, docs/rules.md is made of it.
+type Rule struct {
+	Name finding.Rule
+	// Short is a phrase without a full stop.
+	Short string
+	// Means says what the finding says and what it does not say.
+	Means string
+	// How says what it is concluded from.
+	How string
+	// Confidence lists the confidences that it comes with.
+	Confidence string
+	// Severity is the usual one; a finding may have a lower one.
+	Severity finding.Severity
+	// Do says what to do, an item each.
+	Do []string
+}
+
+// remedies that several rules share.
+const (
+	replaceWorker = "Replace the process now: it cannot recover. With most servers it is enough to kill it (kill -KILL PID), the master then forks another one, which may hang in the same manner."
+	afterFork     = "Then remove the cause: start threads, pools and clients in each worker after the fork (gunicorn's post_fork, uWSGI's @postfork, Celery's worker_process_init, Puma's before_worker_boot), or do not load the application before the fork."
+)
+
+// Rules returns all rules, worst first.
+func Rules() []Rule {
+	return []Rule{
+		{
+			Name: finding.DeadlockOwnerGone, Severity: finding.Critical, Confidence: "proven",
+			Short: "a thread waits for a lock whose recorded owner is no thread of this process",
+			Means: "The lock was copied in its locked state by fork, and the thread that held it was not copied. The waiting thread sleeps for ever. Other threads of the process may still run.",
+			How:   "Two looks saw the thread asleep in the same system call, on private memory without a time limit. The lock's own owner field names a thread that this process does not have, and that is not the number which the forking thread had in the parent either. No other process shares the memory.",
+			Do:    []string{replaceWorker, afterFork},
+		},
+		{
+			Name: finding.DeadlockNobodyLeft, Severity: finding.Critical, Confidence: "proven; observed where a signal handler of the program could still wake it",
+			Short: "every thread sleeps until another thread of the same process wakes it",
+			Means: "Whatever lock it is, nobody is left to release it. The rule does not say who held it: where the lock records no owner, the report lists the threads of the parent that ran at the fork and are missing here; that one of them held the lock is likely, not proven.",
+			How:   "Two looks saw every thread asleep in the same futex call, on private memory without a time limit, and neither processor time nor a context switch in between. No other process shares the memory.",
+			Do:    []string{replaceWorker, afterFork},
+		},
+		{
+			Name: finding.DeadlockGILGone, Severity: finding.Critical, Confidence: "proven",
+			Short: "Python's interpreter lock is held by a thread that does not exist in this process",
+			Means: "No Python code can ever run in this process again. Its threads wake every few milliseconds, see the lock held and sleep again, which is why the process looks alive.",
+			How:   "CPython's own state says that the lock is taken and by which thread; that thread is none of this process; the state did not change between two looks, and a thread waits for it.",
+			Do:    []string{replaceWorker, "Then see to it that whoever forks holds the interpreter lock and tells the interpreter afterwards: uWSGI needs --py-call-uwsgi-fork-hooks (or lazy-apps) with --enable-threads."},
+		},
+		{
+			Name: finding.DeadlockCycle, Severity: finding.Critical, Confidence: "proven",
+			Short: "threads wait for each other's locks in a ring",
+			Means: "An ordinary deadlock within one process. It has nothing to do with fork.",
+			How:   "Each thread of the ring sleeps, unchanged over two looks, on a lock whose owner field names the next one.",
+			Do:    []string{"Replace the process.", "Then let all code take these locks in one order."},
+		},
+		{
+			Name: finding.SuspectedSpin, Severity: finding.Warning, Confidence: "observed",
+			Short: "a thread makes no progress at one place, without sleeping steadily",
+			Means: "It may turn in a lock that never sleeps for long (a spinlock) and whose owner did not survive the fork. A loop that merely takes long looks the same, so this is never called proven.",
+			How:   "Repeated looks saw the thread at one place of the program, using the processor or in short sleeps again and again.",
+			Do:    []string{"Look at the stack: if it ends in a spinlock's slow path and stays there, replace the process.", afterFork},
+		},
+		{
+			Name: finding.OrphanedLock, Severity: finding.Warning, Confidence: "observed",
+			Short: "a lock is held by a thread that did not survive the fork; nobody waits for it yet",
+			Means: "The process works, and the first thread that wants this lock will hang, if any ever does.",
+			How:   "The memory of the process holds a lock whose owner is a thread of the parent that is missing here. What only looks like a lock is ruled out by its neighbourhood and by the parent's threads.",
+			Do:    []string{"Restart the worker at a quiet moment.", afterFork},
+		},
+		{
+			Name: finding.VanishedThread, Severity: finding.Info, Confidence: "observed",
+			Short: "the parent has threads that its workers lack",
+			Means: "fork copies one thread only. Whatever these threads do, nobody does in the workers, and what they hold at the instant of a fork stays locked there. By itself it is no fault.",
+			How:   "The start times of the parent's threads are older than those of the workers, and the workers have no such thread.",
+			Do:    []string{"See whether a worker needs what the thread does.", afterFork},
+		},
+		{
+			Name: finding.SharedConnection, Severity: finding.Warning, Confidence: "observed",
+			Short: "one connection is open in several processes",
+			Means: "If two of them use it, their requests mix and answers reach the wrong one. That they use it was not seen; that both could was. A service is named by its port alone.",
+			How:   "The same socket is open in each of the processes.",
+			Do:    []string{"Open the connection in each worker after the fork, and drop the inherited one without saying good-bye on it (SQLAlchemy: engine.dispose(close=False); Django, Redis and others: connect lazily)."},
+		},
+		{
+			Name: finding.SharedEventQueue, Severity: finding.Warning, Confidence: "observed",
+			Short: "one epoll queue, eventfd, timerfd, inotify or io_uring is open in several processes",
+			Means: "An event that one process takes never reaches the other, and what one adds or removes changes it for both. Where only one process was seen to use it, the finding is information.",
+			How:   "The kernel says that the descriptors are one and the same open queue, and that a process sleeps on it or watches it.",
+			Do:    []string{"Make the event loop anew in each worker."},
+		},
+		{
+			Name: finding.SharedFileOffset, Severity: finding.Warning, Confidence: "observed",
+			Short: "several processes share the position in one open file",
+			Means: "A read, write or seek of one moves the position for all. Files opened for appending are left out.",
+			How:   "The kernel says that the descriptors are one and the same open file.",
+			Do:    []string{"Open the file in each worker, or use pread and pwrite."},
+		},
+		{
+			Name: finding.ForkWithThreads, Severity: finding.Warning, Confidence: "observed",
+			Short: "a process forks while it has several threads",
+			Means: "Each fork may copy a lock in its locked state. It is a hazard, not a hang.",
+			How:   "The parent had more than one thread at a fork.",
+			Do:    []string{afterFork},
+		},
+		{
+			Name: finding.LibcDefect, Severity: finding.Warning, Confidence: "known",
+			Short: "this version of the C library has a published defect around fork",
+			Means: "The version matches the published range. A distribution may have fixed it without changing the version; the release notes of the package tell.",
+			How:   "The C library's version, against a table with sources.",
+			Do:    []string{"Upgrade the C library, or avoid what the defect is about in workers."},
+		},
+	}
+}
+
+// rule looks one up.
+func rule(n finding.Rule) (Rule, bool) {
+	for _, r := range Rules() {
+		if r.Name == n {
+			return r, true
+		}
+	}
+	return Rule{}, false
+}
