@@ -92,7 +92,6 @@ type File struct {
 
 	sections func() ([]Section, error)
 	dynamic  func() (*Dynamic, error)
-	symbols  func() *ownSymbols
 }
 
 // Machine is the processor that the file is for: elf.EM_X86_64 or
@@ -208,7 +207,6 @@ func FromMemory(r MemoryReader, base uint64) (*File, error) {
 func (f *File) prepare() {
 	f.sections = sync.OnceValues(f.readSections)
 	f.dynamic = sync.OnceValues(f.readDynamic)
-	f.symbols = sync.OnceValue(f.readOwnSymbols)
 }
 
 // InMemory says whether the File is an image in the memory of a process.

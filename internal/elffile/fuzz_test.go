@@ -42,8 +42,6 @@ func everything(f *File) {
 	_, _ = f.DebugFrame()
 	_, _ = f.BiasOf([]Mapping{{0x1000, 0x2000, 0, true}, {0x2000, 0x9000, 0x1000, false}})
 	_, _ = f.Bias(0x5000, 0x1000)
-	_, _ = f.Lookup(f.Entry())
-	_, _ = f.ByName("main")
 	for _, get := range []func() (*Symbols, error){f.StaticSymbols, f.DynamicSymbols} {
 		s, err := get()
 		if err != nil {

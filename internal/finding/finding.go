@@ -148,7 +148,8 @@ type Finding struct {
 type Lock struct {
 	// Kind is a term of the field: pthread_mutex, pthread_rwlock, stdio,
 	// libc-internal, semaphore, condition-variable, barrier, python-lock,
-	// python-rlock, python-buffered, python-import, gil, openmp-barrier, futex.
+	// python-rlock, python-buffered, python-import, python-queue, python-event,
+	// python-internal, gil, openmp-barrier, futex.
 	Kind    string `json:"kind"`
 	Address Addr   `json:"address"`
 	// Where names the lock: libfoo.so`g_lock, "app.refresh_lock", glibc's time
@@ -173,11 +174,25 @@ type Owner struct {
 	TID   int    `json:"tid"`
 	Name  string `json:"name,omitempty"`
 	Alive bool   `json:"alive"`
+	// Basis is what tells that this is the owner; empty for a suspect.
+	Basis Basis `json:"basis,omitempty"`
 	// State is what the thread does in the master now, as Thread.State.
 	State  string        `json:"state,omitempty"`
 	Native []NativeFrame `json:"native,omitempty"`
 	Python []PythonFrame `json:"python,omitempty"`
 }
+
+// Basis says how an owner is known.
+type Basis string
+
+// The bases, strongest first.
+const (
+	// Recorded: the lock itself names the thread.
+	Recorded Basis = "recorded"
+	// HoldsNow: the lock names nobody; the thread holds the same lock in the
+	// master now, and was there at the fork.
+	HoldsNow Basis = "holds-now"
+)
 
 // NativeFrame is one machine-level stack frame, innermost first in its list.
 type NativeFrame struct {
@@ -265,7 +280,8 @@ type Target struct {
 	// Python is the interpreter's version, for example 3.11.2.
 	Python  string   `json:"python,omitempty"`
 	Threads []Thread `json:"threads,omitempty"`
-	// Verdict is deadlocked, suspected, healthy, busy, stopped or unreadable.
+	// Verdict is deadlocked, suspected, armed (nothing hangs yet, but a lock was
+	// left locked by the fork), healthy, busy, stopped or unreadable.
 	Verdict string `json:"verdict"`
 	// Notes say what could not be read, and what to do about it.
 	Notes []string `json:"notes,omitempty"`

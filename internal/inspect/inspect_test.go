@@ -246,7 +246,7 @@ func roots(t *testing.T) []string {
 	return out
 }
 
-func gunicorn(t *testing.T, root, app string, workers int) forkserver.Server {
+func gunicorn(t *testing.T, root, app, config string, workers int) forkserver.Server {
 	t.Helper()
 	dir := t.TempDir()
 	if root != "/" {
@@ -256,11 +256,11 @@ func gunicorn(t *testing.T, root, app string, workers int) forkserver.Server {
 		}
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	}
-	if out, err := exec.Command("cp", "testdata/gunicorn/lock_app.py", "testdata/gunicorn/healthy_app.py", "testdata/gunicorn/boot.py", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command("cp", "testdata/gunicorn/lock_app.py", "testdata/gunicorn/healthy_app.py", "testdata/gunicorn/boot.py", "testdata/gunicorn/idle.py", dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	inside := "/" + strings.TrimPrefix(strings.TrimPrefix(dir, root), "/")
-	args := []string{"/usr/bin/python3", "/usr/bin/gunicorn", "--preload", "--no-sendfile", "-w", strconv.Itoa(workers), "--timeout", "0", "-c", "boot.py", "-b", freePort(t), "--chdir", inside, app + ":app"}
+	args := []string{"/usr/bin/python3", "/usr/bin/gunicorn", "--preload", "--no-sendfile", "-w", strconv.Itoa(workers), "--timeout", "0", "-c", config, "-b", freePort(t), "--chdir", inside, app + ":app"}
 	var cmd *exec.Cmd
 	if root == "/" {
 		cmd = exec.Command(args[0], args[1:]...)
@@ -297,7 +297,7 @@ func gunicorn(t *testing.T, root, app string, workers int) forkserver.Server {
 				for _, w := range s.Workers {
 					if !asleep(w.ID.PID) {
 						// A healthy worker wakes once a second; it need only sleep in select.
-						if app == "lock_app" {
+						if config == "boot.py" && app == "lock_app" {
 							return false
 						}
 					}
@@ -314,7 +314,7 @@ func gunicorn(t *testing.T, root, app string, workers int) forkserver.Server {
 func TestGunicornLock(t *testing.T) {
 	for _, root := range roots(t) {
 		t.Run(filepath.Base(root), func(t *testing.T) {
-			s := gunicorn(t, root, "lock_app", 2)
+			s := gunicorn(t, root, "lock_app", "boot.py", 2)
 			doc := inspectPID(t, s.Master.ID.PID)
 			got := proofs(doc)
 			if len(got) != 2 {
@@ -324,8 +324,11 @@ func TestGunicornLock(t *testing.T) {
 				if f.Rule != finding.DeadlockNobodyLeft || f.Lock.Kind != "python-lock" {
 					t.Errorf("got %s on %s", f.Rule, f.Lock.Kind)
 				}
-				if !strings.Contains(strings.Join(f.Evidence, "\n"), "lock_app.py:") {
-					t.Errorf("the evidence does not say where the refresher is: %q", f.Evidence)
+				o := f.Lock.Owner
+				if f.Lock.Where != "lock_app.refresh_lock" || o == nil || o.Name != "refresher" || o.Basis != finding.HoldsNow || o.PID != s.Master.ID.PID || !o.Alive {
+					t.Errorf("%s left locked by %+v, want lock_app.refresh_lock by the refresher", f.Lock.Where, o)
+				} else if len(o.Python) == 0 || o.Python[0].Function != "refresher" || o.Python[0].Line != 13 || len(o.Native) == 0 {
+					t.Errorf("the owner is at %+v, want refresher at lock_app.py:13", o.Python)
 				}
 			}
 			for _, target := range doc.Targets {
@@ -341,13 +344,41 @@ func TestGunicornLock(t *testing.T) {
 	}
 }
 
+// The same server before anybody wants the lock.
+func TestGunicornArmed(t *testing.T) {
+	for _, root := range roots(t) {
+		t.Run(filepath.Base(root), func(t *testing.T) {
+			s := gunicorn(t, root, "lock_app", "idle.py", 2)
+			doc := inspectPID(t, s.Master.ID.PID)
+			armed := 0
+			for _, f := range doc.Findings {
+				if f.Confidence == finding.Proven {
+					t.Errorf("a false proof: %+v", f)
+				}
+				if f.Rule != finding.OrphanedLock {
+					continue
+				}
+				armed++
+				if o := f.Lock.Owner; f.Lock.Where != "lock_app.refresh_lock" || o == nil || o.Name != "refresher" {
+					t.Errorf("%s left locked by %+v", f.Lock.Where, o)
+				}
+			}
+			if armed != 2 {
+				t.Errorf("%d armed locks in 2 workers: %+v", armed, doc.Findings)
+			}
+		})
+	}
+}
+
 func TestGunicornHealthy(t *testing.T) {
 	for _, root := range roots(t) {
 		t.Run(filepath.Base(root), func(t *testing.T) {
-			s := gunicorn(t, root, "healthy_app", 2)
+			s := gunicorn(t, root, "healthy_app", "boot.py", 2)
 			for range 5 {
-				if got := proofs(inspectPID(t, s.Master.ID.PID)); len(got) != 0 {
-					t.Fatalf("a false proof: %+v", got)
+				for _, f := range inspectPID(t, s.Master.ID.PID).Findings {
+					if f.Severity > finding.Info {
+						t.Fatalf("a false finding: %+v", f)
+					}
 				}
 			}
 		})

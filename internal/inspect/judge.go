@@ -21,6 +21,8 @@ type wait struct {
 	// ownerPointer is the thread pointer of the owner, 0 where the lock does not
 	// record one.
 	ownerPointer uint64
+	// object is the Python object that has the lock, 0 for none.
+	object uint64
 }
 
 // observation is a snapshot for the proofs, with what each thread waits for.

@@ -40,7 +40,7 @@ func (j *job) lock(p *process, tid int, o observation, v deadlock.Verdict) *find
 			l.Owner = m.ownerByPointer(owner)
 		}
 	}
-	if l.OwnerTID == 0 && l.Owner != nil {
+	if l.Owner != nil && l.OwnerTID == 0 {
 		l.OwnerTID = l.Owner.TID
 		if l.Owner.Alive {
 			l.OwnerTID = j.open(l.Owner.PID).looks[1][l.Owner.TID].status.InnerPID()
@@ -114,7 +114,7 @@ func (p *process) ownerByTID(inner int) *finding.Owner {
 			return p.owner(tid)
 		}
 	}
-	return &finding.Owner{PID: p.pid, TID: inner}
+	return &finding.Owner{PID: p.pid, TID: inner, Basis: finding.Recorded}
 }
 
 // ownerByPointer does the same by thread pointer; nil where no thread has it.
@@ -140,31 +140,60 @@ func (p *process) holder(w wait) *finding.Owner {
 
 func (p *process) owner(tid int) *finding.Owner {
 	t := p.describe(tid)
-	return &finding.Owner{PID: p.pid, TID: tid, Name: t.Name, Alive: true, State: t.State, Native: t.Native, Python: t.Python}
+	return &finding.Owner{PID: p.pid, TID: tid, Name: p.name(tid), Alive: true, State: t.State, Basis: finding.Recorded, Native: t.Native, Python: t.Python}
 }
 
-// suspects lists, for a lock that names no owner, the threads of the master
-// that the worker does not have: one of them left it behind.
-func (j *job) suspects(p, m *process) (owners []finding.Owner, lines []string) {
-	if m.err != nil {
-		return nil, nil
-	}
+// candidates are the threads of the master that were there at the fork and that
+// the worker does not have.
+func (j *job) candidates(p, m *process) []int {
 	born, err := j.fs.Stat(p.pid)
-	if err != nil {
-		return nil, nil
+	if m.err != nil || err != nil {
+		return nil
 	}
-	mine := p.pointer(p.pid)
+	survivor := p.pointer(p.pid)
+	var out []int
 	for _, tid := range m.tids {
 		st, err := j.fs.TaskStat(m.pid, tid)
-		if err != nil || m.pointer(tid) == mine || st.StartTime > born.StartTime || len(lines) >= 8 {
+		// Start times count ticks of 10 ms; within one, ids tell the order.
+		if err != nil || m.pointer(tid) == survivor || st.StartTime > born.StartTime || st.StartTime == born.StartTime && tid > p.pid {
 			continue
 		}
-		line := fmt.Sprintf("the lock records no owner; thread %s (%d) of process %d was there at the fork and is not in the worker", st.Comm, tid, m.pid)
+		out = append(out, tid)
+	}
+	return out
+}
+
+// suspects finds who left a lock behind that does not name its owner: the thread
+// of the master that holds the same lock there now, else all that the fork did
+// not copy. What is known is said in the evidence too.
+func (j *job) suspects(p, m *process, object uint64) (owner *finding.Owner, others []finding.Owner, evidence []string) {
+	threads := j.candidates(p, m)
+	if h := m.objects(); object != 0 && h != nil && h.Locked(object) {
+		for _, tid := range threads {
+			py, ok := m.pyThread(tid)
+			if !ok {
+				continue
+			}
+			if f, ok := h.Uses(py.Frames, object); ok {
+				o := m.owner(tid)
+				o.Basis = finding.HoldsNow
+				return o, nil, []string{fmt.Sprintf("the lock records no owner; thread %s (%d) of process %d was there at the fork and holds the same lock there now: %s at %s:%d is inside of a with statement for it",
+					o.Name, tid, m.pid, f.Function, f.File, f.Line)}
+			}
+		}
+	}
+	for _, tid := range threads[:min(8, len(threads))] {
+		line := fmt.Sprintf("the lock records no owner; thread %s (%d) of process %d was there at the fork and is not in the worker", m.name(tid), tid, m.pid)
 		if py, ok := m.pyThread(tid); ok && len(py.Frames) > 0 {
 			line += "; it is now in " + at(py)
 		}
-		lines = append(lines, line)
-		owners = append(owners, *m.owner(tid))
+		evidence = append(evidence, line)
+		o := m.owner(tid)
+		o.Basis = ""
+		others = append(others, *o)
 	}
-	return owners, lines
+	if left := len(threads) - 8; left > 0 {
+		evidence = append(evidence, fmt.Sprintf("and %d more such threads", left))
+	}
+	return nil, others, evidence
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"forkproof/internal/cpython"
@@ -23,6 +22,7 @@ type python struct {
 	threads []cpython.Thread
 	read    bool
 	heap    *pylock.Heap
+	names   map[uint64]string
 	gil     [2]*cpython.GIL
 }
 
@@ -132,6 +132,26 @@ func (p *process) objects() *pylock.Heap {
 	return p.python.heap
 }
 
+// name is what a thread is called: by Python where that has a name of its own
+// for it, since until 3.13 the kernel's is that of the program.
+func (p *process) name(tid int) string {
+	name := p.looks[1][tid].status.Name
+	tp := p.pointer(tid)
+	if tp == 0 || p.interpreter() == nil {
+		return name
+	}
+	if p.python.names == nil {
+		p.python.names = make(map[uint64]string)
+		if h := p.objects(); h != nil {
+			p.python.names = h.ThreadNames()
+		}
+	}
+	if s := p.python.names[tp]; s != "" {
+		return s
+	}
+	return name
+}
+
 // pythonWait turns what a thread of the interpreter waits for, which to the C
 // library is a semaphore, into the Python lock that it stands for.
 func (p *process) pythonWait(tid int, f libc.Futex, w *wait) {
@@ -161,6 +181,7 @@ func (p *process) pythonWait(tid int, f libc.Futex, w *wait) {
 		return
 	}
 	w.Kind, w.Addr, w.name = string(lock.Kind), lock.Word, lock.Name.String()
+	w.object = lock.Object
 	if lock.OwnerKnown {
 		w.ownerPointer = lock.Owner
 	}
@@ -206,30 +227,4 @@ func (p *process) pythonFrames(tid int) []finding.PythonFrame {
 		out = append(out, finding.PythonFrame{Function: f.Function, File: f.File, Line: f.Line, Native: eval[i]})
 	}
 	return out
-}
-
-// pythonLocksLeft returns Python's locks that are held in p by threads that it
-// does not have, and those that are held by nobody knows whom.
-func (p *process) pythonLocksLeft() (orphaned, unknown []pylock.Lock) {
-	h := p.objects()
-	if h == nil {
-		return nil, nil
-	}
-	pointers := make([]uint64, 0, len(p.tids))
-	for _, tid := range p.tids {
-		tp := p.pointer(tid)
-		if tp == 0 {
-			return nil, nil
-		}
-		pointers = append(pointers, tp)
-	}
-	for _, l := range h.Held() {
-		switch {
-		case !l.OwnerKnown:
-			unknown = append(unknown, l)
-		case !slices.Contains(pointers, l.Owner):
-			orphaned = append(orphaned, l)
-		}
-	}
-	return orphaned, unknown
 }

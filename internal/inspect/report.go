@@ -53,6 +53,9 @@ func (j *job) report(p *process) (finding.Target, []finding.Finding) {
 			found = append(found, j.findings(p, s, o, v)...)
 		}
 	}
+	if len(found) > 0 || !j.many() {
+		found = append(found, j.armed(p, o)...)
+	}
 	t.Verdict = p.verdict(found)
 	if len(found) > 0 || !j.many() {
 		if p.load() == nil {
@@ -87,7 +90,11 @@ func (p *process) verdict(found []finding.Finding) string {
 		if f.Confidence == finding.Proven {
 			return "deadlocked"
 		}
-		word = "suspected"
+		if f.Rule != finding.OrphanedLock {
+			word = "suspected"
+		} else if word == "healthy" {
+			word = "armed"
+		}
 	}
 	if word != "healthy" {
 		return word
@@ -106,7 +113,7 @@ func (p *process) verdict(found []finding.Finding) string {
 // describe is one thread for the document.
 func (p *process) describe(tid int) finding.Thread {
 	g := p.looks[1][tid]
-	t := finding.Thread{TID: tid, Name: g.status.Name, State: stateName(g)}
+	t := finding.Thread{TID: tid, Name: p.name(tid), State: stateName(g)}
 	if inner := g.status.InnerPID(); inner != tid {
 		t.NSTID = inner
 	}
@@ -187,15 +194,16 @@ func (j *job) findings(p *process, s forkserver.Server, o observation, v deadloc
 			f.Confidence = finding.Proven
 		}
 		f.Lock = j.lock(p, tid, o, v)
-		f.Title = title(p, f)
 		m, forked := p.parent()
 		if forked {
 			f.Others = []int{m.pid}
-			if f.Lock.OwnerTID == 0 || f.Lock.Owner == nil {
-				owners, lines := j.suspects(p, m)
-				f.Lock.Suspects, f.Evidence = owners, append(f.Evidence, lines...)
+			if f.Lock.Owner == nil && v.Proof != deadlock.Cycle {
+				owner, others, evidence := j.suspects(p, m, o.waits[tid].object)
+				f.Lock.Owner, f.Lock.Suspects = owner, others
+				f.Evidence = append(f.Evidence, evidence...)
 			}
 		}
+		f.Title = title(p, f)
 		f.Remedy = remedy(p, f, forked)
 		out = append(out, f)
 	}
@@ -220,8 +228,14 @@ func title(p *process, f finding.Finding) string {
 		lock = fmt.Sprintf("a %s at %s", f.Lock.Kind, f.Lock.Address)
 	}
 	t := fmt.Sprintf("%s %s: it waits for %s", who(p), what, lock)
-	if o := f.Lock.Owner; o != nil && o.Name != "" {
-		t += fmt.Sprintf(", which thread %s (%d) of process %d held at the fork", o.Name, o.TID, o.PID)
+	if o := f.Lock.Owner; o != nil && o.Name != "" && f.Rule != finding.DeadlockCycle {
+		who := fmt.Sprintf("thread %s (%d) of process %d", o.Name, o.TID, o.PID)
+		switch o.Basis {
+		case finding.Recorded:
+			t += ", which " + who + " held at the fork"
+		case finding.HoldsNow:
+			t += ", which " + who + " holds there"
+		}
 	}
 	return t
 }
@@ -239,7 +253,7 @@ func remedy(p *process, f finding.Finding, forked bool) []string {
 		out = append(out, "now: kill the process and start it anew: it cannot recover")
 	}
 	if p.role == forkserver.Worker {
-		if n := t.HungNote(p.server.Name); n != "" {
+		if n := t.HungNote(p.server.Name); n != "" && f.Rule != finding.OrphanedLock {
 			out = append(out, n)
 		}
 		if t.LoadAfterFork != "" {

@@ -1,0 +1,1 @@
+"""gunicorn's configuration: the workers wait for their first request."""
