@@ -102,7 +102,11 @@ func (m Mutex) Plausible() bool {
 	case m.Lock != 1 && m.Lock != 2:
 		return false
 	}
-	if (m.Kind&kindType == 1) != (m.Count != 0) || m.Count > 1<<20 {
+	// Robust, priority-inheriting and priority-protecting mutexes count their
+	// first taking whatever their type (nptl/pthread_mutex_lock.c,
+	// __pthread_mutex_lock_full).
+	counts := robustOrPI || m.Kind&kindPP != 0
+	if !counts && (m.Kind&kindType == 1) != (m.Count != 0) || m.Count > 1<<20 {
 		return false
 	}
 	if m.Kind&kindRobust == 0 && (m.Prev != 0 || m.Next != 0) {

@@ -26,6 +26,7 @@ func TestMutexPlausible(t *testing.T) {
 		"errorcheck":                    {mutex(1, 0, 77, 1, 2), true},
 		"adaptive":                      {mutex(2, 0, 77, 1, 3), true},
 		"robust":                        {mutex(77|0x80000000, 0, 77, 1, 16), true},
+		"robust, counted":               {mutex(77, 1, 77, 1, 16|128), true},
 		"robust of another owner":       {mutex(78, 0, 77, 1, 16), false},
 		"priority inheritance":          {mutex(77|0x80000000, 0, 77, 1, 32), true},
 		"free":                          {mutex(0, 0, 0, 0, 0), false},

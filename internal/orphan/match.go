@@ -1,0 +1,206 @@
+package orphan
+
+import (
+	"encoding/binary"
+
+	"forkproof/internal/libc"
+	"forkproof/internal/procmem"
+)
+
+// candidate is a place that looks like a lock whose owner vanished.
+type candidate struct {
+	shape
+	addr, stream uint64
+}
+
+// maxCandidates bounds what one worker keeps: a hostile target can fill its
+// memory with locks.
+const maxCandidates = 1 << 14
+
+// matcher looks at chunks for one worker.
+type matcher struct {
+	s          *search
+	found      []candidate
+	lookalikes int
+	truncated  bool
+	buf        [fileSize]byte
+}
+
+func newMatcher(s *search) *matcher { return &matcher{s: s} }
+
+func (m *matcher) look(c procmem.Chunk) {
+	if m.s.musl {
+		m.lookMusl(c)
+		return
+	}
+	m.lookGlibc(c)
+}
+
+// The second word of a held lock of glibc, as one number: a mutex has its owner
+// in the low half and the number of its users in the high one, a read-write lock
+// two small flags, of which neither is zero. With one taken off the high half, so
+// that a word with none there has all its upper bits set, a single test is left.
+const (
+	highOne   = 1 << 32
+	wordMask  = ^uint64((maxUsers-1)<<32 | (libc.MaxTID - 1))
+	magicBits = 0xffff0000
+	magic     = fileMagic << 16
+)
+
+// lookGlibc goes over all words. Nearly all of them are told by one subtraction
+// and one comparison, and one more for every second: streams are 16-byte
+// aligned, since malloc aligns like that and so do the static ones.
+func (m *matcher) lookGlibc(c procmem.Chunk) {
+	b := c.Data[:len(c.Data)&^15]
+	addr := c.Addr
+	for len(b) >= 32 {
+		w0, w1 := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
+		w2, w3 := binary.LittleEndian.Uint64(b[16:]), binary.LittleEndian.Uint64(b[24:])
+		if (w0-highOne)&wordMask == 0 || (w1-highOne)&wordMask == 0 || w0&magicBits == magic ||
+			(w2-highOne)&wordMask == 0 || (w3-highOne)&wordMask == 0 || w2&magicBits == magic {
+			m.glibcPair(c, addr, w0, w1)
+			m.glibcPair(c, addr+16, w2, w3)
+		}
+		b = b[32:]
+		addr += 32
+	}
+	if len(b) >= 16 {
+		m.glibcPair(c, addr, binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:]))
+	}
+}
+
+// glibcPair looks closer at two words.
+func (m *matcher) glibcPair(c procmem.Chunk, addr, w0, w1 uint64) {
+	if (w0-highOne)&wordMask == 0 {
+		m.glibcLock(c, addr-8)
+	}
+	if (w1-highOne)&wordMask == 0 {
+		m.glibcLock(c, addr)
+	}
+	if w0&magicBits == magic && addr%16 == 0 {
+		m.glibcStream(c, addr)
+	}
+}
+
+// glibcLock looks for a mutex or read-write lock that begins at addr.
+func (m *matcher) glibcLock(c procmem.Chunk, addr uint64) {
+	off := addr - c.Addr
+	if addr < c.Addr || off >= uint64(c.Own) {
+		return
+	}
+	word := binary.LittleEndian.Uint32(c.Data[off:])
+	if word == 0 {
+		return
+	}
+	owner := binary.LittleEndian.Uint32(c.Data[off+8:])
+	rw := word&3 == 3 && owner <= 3
+	ceiling := word & (1<<19 - 1) // of a priority-protecting mutex: 1 or 2 below it
+	if word&0x3fffffff != owner && !rw && ceiling != 1 && ceiling != 2 {
+		return
+	}
+	b, ok := m.whole(c, addr, lockSize)
+	if !ok {
+		if b, ok = m.whole(c, addr, libc.MutexSize); !ok {
+			return
+		}
+	}
+	if s, ok := glibcMutex(addr, b); ok {
+		m.add(candidate{shape: s, addr: addr})
+	}
+	if rw && len(b) >= lockSize {
+		if s, ok := glibcRWLock(b); ok {
+			m.add(candidate{shape: s, addr: addr})
+		}
+	}
+}
+
+// glibcStream looks for a FILE at addr and at its lock.
+func (m *matcher) glibcStream(c procmem.Chunk, addr uint64) {
+	if addr < c.Addr || addr-c.Addr >= uint64(c.Own) {
+		return
+	}
+	b, ok := m.whole(c, addr, fileSize)
+	if !ok {
+		return
+	}
+	lock, ok := glibcFile(b)
+	if !ok {
+		return
+	}
+	var l [ioLockSize]byte
+	if _, err := m.s.mem.ReadAt(l[:], lock); err != nil {
+		return
+	}
+	if s, ok := glibcFileLock(l[:]); ok {
+		m.add(candidate{shape: s, addr: lock, stream: addr})
+	}
+}
+
+const (
+	muslWords = ^uint64((0xc0000000|libc.MaxTID-1)<<32 | 0x8f)
+	muslHigh  = ^uint64((0x40000000 | libc.MaxTID - 1) << 32)
+)
+
+// lookMusl goes over all words. A mutex begins with its type, a few low bits,
+// and its owner in the high half; a stream has its mode (-1, 0 or 1) and owner
+// at 136.
+func (m *matcher) lookMusl(c procmem.Chunk) {
+	b := c.Data[:min(len(c.Data), c.Own)&^7]
+	addr := c.Addr
+	for len(b) >= 8 {
+		w := binary.LittleEndian.Uint64(b)
+		if w>>32 != 0 && w&0xc03fffff_ffffffff == w {
+			m.muslWord(c, addr, w)
+		}
+		b = b[8:]
+		addr += 8
+	}
+}
+
+func (m *matcher) muslWord(c procmem.Chunk, addr, w uint64) {
+	if w&muslWords == 0 && w&15 != 0 {
+		if b, ok := m.whole(c, addr, libc.MutexSize); ok {
+			if s, ok := muslMutex(addr, b); ok {
+				m.add(candidate{shape: s, addr: addr})
+			}
+		}
+	}
+	if mode := int32(uint32(w)); mode >= -1 && mode <= muslMaxMode && w&0x80000000_00000000 == 0 && addr >= muslFDelta {
+		// The owner decides first: the rest of a stream must often be read anew.
+		if !m.s.concerns(uint32(w>>32) &^ 0x40000000) {
+			return
+		}
+		if b, ok := m.whole(c, addr-muslFDelta, muslFSize); ok {
+			if s, ok := muslFile(b); ok {
+				m.add(candidate{shape: s, addr: addr - muslFDelta + 140, stream: addr - muslFDelta})
+			}
+		}
+	}
+}
+
+// whole returns n bytes at addr: from the chunk, or where that ends from the
+// process. A lock may end in a page that nobody ever wrote to.
+func (m *matcher) whole(c procmem.Chunk, addr uint64, n int) ([]byte, bool) {
+	if addr >= c.Addr && addr-c.Addr+uint64(n) <= uint64(len(c.Data)) {
+		return c.Data[addr-c.Addr:][:n], true
+	}
+	b := m.buf[:n]
+	_, err := m.s.mem.ReadAt(b, addr)
+	return b, err == nil
+}
+
+// add keeps a candidate whose owner vanished or may have.
+func (m *matcher) add(c candidate) {
+	switch m.s.owner(c.shape) {
+	case ours:
+		return
+	case nobody:
+		m.lookalikes++
+		return
+	}
+	if len(m.found) >= maxCandidates {
+		m.truncated = true
+		return
+	}
+	m.found = append(m.found, c)
+}
