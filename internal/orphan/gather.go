@@ -3,6 +3,7 @@ package orphan
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"forkproof/internal/libc"
 	"forkproof/internal/proc"
@@ -55,6 +56,7 @@ func Gather(fs proc.FS, pid int, ancestors []int, id libc.Identity) (Target, err
 		}
 		return ids, err
 	}
+	t.OpenMapped = func(m proc.Mapping) (*os.File, error) { return fs.OpenMapped(pid, m) }
 	survivorKnown := len(ancestors) > 0
 	for i, a := range ancestors {
 		theirs, err := threads(fs, a)

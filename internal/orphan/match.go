@@ -19,11 +19,11 @@ const maxCandidates = 1 << 14
 
 // matcher looks at chunks for one worker.
 type matcher struct {
-	s          *search
-	found      []candidate
-	lookalikes int
-	truncated  bool
-	buf        [fileSize]byte
+	s         *search
+	found     []candidate
+	noise     [classes]noise
+	truncated bool
+	buf       [fileSize]byte
 }
 
 func newMatcher(s *search) *matcher { return &matcher{s: s} }
@@ -49,37 +49,59 @@ const (
 
 // lookGlibc goes over all words. Nearly all of them are told by one subtraction
 // and one comparison, and one more for every second: streams are 16-byte
-// aligned, since malloc aligns like that and so do the static ones.
+// aligned, since malloc aligns like that and so do the static ones. What is left
+// is told by the word before, but for the rarest.
 func (m *matcher) lookGlibc(c procmem.Chunk) {
 	b := c.Data[:len(c.Data)&^15]
 	addr := c.Addr
+	u := binary.LittleEndian
+	before := uint64(0)
 	for len(b) >= 32 {
-		w0, w1 := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
-		w2, w3 := binary.LittleEndian.Uint64(b[16:]), binary.LittleEndian.Uint64(b[24:])
-		if (w0-highOne)&wordMask == 0 || (w1-highOne)&wordMask == 0 || w0&magicBits == magic ||
-			(w2-highOne)&wordMask == 0 || (w3-highOne)&wordMask == 0 || w2&magicBits == magic {
-			m.glibcPair(c, addr, w0, w1)
-			m.glibcPair(c, addr+16, w2, w3)
+		w0, w1, w2, w3 := u.Uint64(b), u.Uint64(b[8:]), u.Uint64(b[16:]), u.Uint64(b[24:])
+		if (w0-highOne)&wordMask == 0 && held(before, w0) {
+			m.glibcLock(c, addr-8)
 		}
+		if (w1-highOne)&wordMask == 0 && held(w0, w1) {
+			m.glibcLock(c, addr)
+		}
+		if (w2-highOne)&wordMask == 0 && held(w1, w2) {
+			m.glibcLock(c, addr+8)
+		}
+		if (w3-highOne)&wordMask == 0 && held(w2, w3) {
+			m.glibcLock(c, addr+16)
+		}
+		if w0&magicBits == magic {
+			m.glibcStream(c, addr)
+		}
+		if w2&magicBits == magic {
+			m.glibcStream(c, addr+16)
+		}
+		before = w3
 		b = b[32:]
 		addr += 32
 	}
 	if len(b) >= 16 {
-		m.glibcPair(c, addr, binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:]))
+		w0, w1 := u.Uint64(b), u.Uint64(b[8:])
+		if (w0-highOne)&wordMask == 0 && held(before, w0) {
+			m.glibcLock(c, addr-8)
+		}
+		if (w1-highOne)&wordMask == 0 && held(w0, w1) {
+			m.glibcLock(c, addr)
+		}
+		if w0&magicBits == magic {
+			m.glibcStream(c, addr)
+		}
 	}
 }
 
-// glibcPair looks closer at two words.
-func (m *matcher) glibcPair(c procmem.Chunk, addr, w0, w1 uint64) {
-	if (w0-highOne)&wordMask == 0 {
-		m.glibcLock(c, addr-8)
-	}
-	if (w1-highOne)&wordMask == 0 {
-		m.glibcLock(c, addr)
-	}
-	if w0&magicBits == magic && addr%16 == 0 {
-		m.glibcStream(c, addr)
-	}
+// held reports whether the first word of a lock can be a held one's, by the lock
+// word in its low half and the owner in the low half of the second word: 1 or 2,
+// with a ceiling above it where the mutex protects a priority; the owner itself
+// in a robust or priority-inheriting mutex; both bits of a writer in a
+// read-write lock, whose second word holds flags of at most 3.
+func held(first, second uint64) bool {
+	word, owner := uint32(first), uint32(second)
+	return word&(1<<19-1)-1 < 2 || word&0x3fffffff == owner && owner != 0 || word&3 == 3 && owner <= 3
 }
 
 // glibcLock looks for a mutex or read-write lock that begins at addr.
@@ -88,15 +110,14 @@ func (m *matcher) glibcLock(c procmem.Chunk, addr uint64) {
 	if addr < c.Addr || off >= uint64(c.Own) {
 		return
 	}
-	word := binary.LittleEndian.Uint32(c.Data[off:])
-	if word == 0 {
-		return
-	}
-	owner := binary.LittleEndian.Uint32(c.Data[off+8:])
-	rw := word&3 == 3 && owner <= 3
-	ceiling := word & (1<<19 - 1) // of a priority-protecting mutex: 1 or 2 below it
-	if word&0x3fffffff != owner && !rw && ceiling != 1 && ceiling != 2 {
-		return
+	if off+32 <= uint64(len(c.Data)) {
+		// The kind of a mutex and its list; or padding, and a writer.
+		third, fourth := binary.LittleEndian.Uint64(c.Data[off+16:]), binary.LittleEndian.Uint64(c.Data[off+24:])
+		mutex := uint32(third)&^0x3ff == 0 && (fourth == 0 || third&16 != 0)
+		rw := third == 0 && fourth != 0 && fourth < 2*highOne
+		if !mutex && !rw {
+			return
+		}
 	}
 	b, ok := m.whole(c, addr, lockSize)
 	if !ok {
@@ -107,10 +128,11 @@ func (m *matcher) glibcLock(c procmem.Chunk, addr uint64) {
 	if s, ok := glibcMutex(addr, b); ok {
 		m.add(candidate{shape: s, addr: addr})
 	}
-	if rw && len(b) >= lockSize {
-		if s, ok := glibcRWLock(b); ok {
-			m.add(candidate{shape: s, addr: addr})
-		}
+	if len(b) < lockSize {
+		return
+	}
+	if s, ok := glibcRWLock(b); ok {
+		m.add(candidate{shape: s, addr: addr})
 	}
 }
 
@@ -195,7 +217,7 @@ func (m *matcher) add(c candidate) {
 	case ours:
 		return
 	case nobody:
-		m.lookalikes++
+		m.noise[m.s.class(c)].add(c.owner)
 		return
 	}
 	if len(m.found) >= maxCandidates {

@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -65,6 +66,8 @@ type Target struct {
 	// Parent reads the memory of the process that the target was forked from;
 	// nil where there is none.
 	Parent procmem.Reader
+	// OpenMapped opens the file behind a mapping; nil where that is not possible.
+	OpenMapped func(proc.Mapping) (*os.File, error)
 	// Recheck lists the inner ids of the process's threads anew; nil where
 	// threads cannot come into being.
 	Recheck func() ([]int, error)
@@ -131,6 +134,8 @@ type Result struct {
 	Dropped map[string]int
 	// Truncated: there were more candidates than anybody leaves locks behind.
 	Truncated bool
+
+	noise [classes]noise
 }
 
 const defaultSettle = 5 * time.Millisecond
@@ -163,7 +168,10 @@ func Scan(ctx context.Context, t Target) (Result, error) {
 	var found []candidate
 	for _, w := range workers {
 		found = append(found, w.found...)
-		res.Lookalikes += w.lookalikes
+		for c := range w.noise {
+			s.noise[c].merge(w.noise[c])
+			res.Lookalikes += w.noise[c].total
+		}
 		res.Truncated = res.Truncated || w.truncated
 	}
 	if len(found) > 0 {
@@ -186,6 +194,8 @@ func Scan(ctx context.Context, t Target) (Result, error) {
 		}
 		return 1
 	})
+	res.noise = s.noise
+	s.crowds(found)
 	for _, c := range found {
 		if l, why := s.confirm(c); why == "" {
 			res.Locks = append(res.Locks, l)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"sort"
 
 	"forkproof/internal/proc"
 	"forkproof/internal/procmem"
@@ -33,6 +34,48 @@ type search struct {
 	gone map[uint32]*Thread
 	// goneTCB are the vanished threads by thread pointer.
 	goneTCB map[uint64]*Thread
+	// ids are the numbers of the vanished threads, without repetition.
+	ids []uint32
+	// statics are where declared variables lie, in ascending order.
+	statics []procmem.Range
+	noise   [classes]noise
+	// crowd counts, by owner, the candidates that lie in no declared variable and
+	// are tied to nothing.
+	crowd map[uint32]int
+}
+
+// mostHeld is how many locks of that sort one thread is believed to have held
+// at once.
+const mostHeld = 4
+
+// crowds counts candidates: the same number in many places is a table.
+func (s *search) crowds(found []candidate) {
+	s.crowd = make(map[uint32]int)
+	for _, c := range found {
+		if c.tcb == 0 && c.link == 0 && c.stream == 0 && !s.static(c.addr) {
+			s.crowd[c.owner]++
+		}
+	}
+}
+
+// Classes of places, each with a noise of its own.
+const (
+	mutexElsewhere = iota
+	mutexStatic
+	rwlockElsewhere
+	rwlockStatic
+	classes
+)
+
+func (s *search) class(c candidate) int {
+	n := mutexElsewhere
+	if c.kind == "pthread_rwlock" {
+		n = rwlockElsewhere
+	}
+	if s.static(c.addr) {
+		n++
+	}
+	return n
 }
 
 func newSearch(t *Target) *search {
@@ -50,9 +93,16 @@ func newSearch(t *Target) *search {
 		v := &t.Vanished[i]
 		if s.gone[uint32(v.Inner)] == nil {
 			s.gone[uint32(v.Inner)] = v
+			s.ids = append(s.ids, uint32(v.Inner))
 		}
 		if v.TCB != 0 && s.goneTCB[v.TCB] == nil {
 			s.goneTCB[v.TCB] = v
+		}
+	}
+	for i, m := range t.Mappings {
+		bss := m.Path == "" && i > 0 && t.Mappings[i-1].File() && t.Mappings[i-1].Write && t.Mappings[i-1].End == m.Start
+		if m.Write && !m.Shared && (m.File() || bss) {
+			s.statics = append(s.statics, procmem.Range{Start: m.Start, End: m.End})
 		}
 	}
 	return s
@@ -124,6 +174,8 @@ const (
 	dropUnlinked = "not in its owner's list of held locks"
 	dropEnded    = "owner unknown, and no static lock"
 	dropStream   = "no stream"
+	dropInitial  = "as in the file"
+	dropChance   = "may be chance: the memory is full of such numbers"
 )
 
 // confirm looks at a candidate again, and around it. It returns the lock, or
@@ -161,6 +213,16 @@ func (s *search) confirm(c candidate) (Lock, string) {
 	if s.musl && c.stream == 0 {
 		l.Word += 4
 	}
+	// A number is not much to go by: only a lock that is tied to other things
+	// that hold together stands by itself.
+	tied := now.link != 0 || c.stream != 0 || l.Parent == ParentFree || l.Parent == ParentOther
+	switch {
+	case s.initial(c, m):
+		return Lock{}, dropInitial
+	case !tied && !l.Static && s.crowd[now.owner] > mostHeld,
+		!tied && !s.noise[s.class(c)].credible(now.owner, s.suspects(who)):
+		return Lock{}, dropChance
+	}
 	if who == vanished {
 		l.OwnerAlive = true
 		if now.tcb != 0 {
@@ -170,16 +232,15 @@ func (s *search) confirm(c candidate) (Lock, string) {
 		}
 		return l, ""
 	}
-	// Nothing but the lock itself tells of its owner: only a lock that stands
-	// where locks are declared, or is tied to other things that hold together,
-	// is believed.
+	// Whether such an owner ever was is not known: the lock must stand where
+	// locks are declared, or be tied.
 	switch {
-	case now.link != 0 || s.musl && c.stream != 0:
 	case now.tcb != 0:
+		// The thread's control block is still here, as fork copied it.
 		if v, err := procmem.Uint64(s.mem, now.tcb+tcbSelf); err != nil || v != now.tcb {
 			return Lock{}, dropEnded
 		}
-	case !l.Static:
+	case !tied && !l.Static:
 		return Lock{}, dropEnded
 	}
 	return l, ""
@@ -245,15 +306,47 @@ func (s *search) isStream(c candidate) bool {
 // static reports whether addr lies in the data of a mapped file: in a page of
 // it that the process changed, or in the zeroed memory right behind, its .bss.
 func (s *search) static(addr uint64) bool {
-	maps := s.t.Mappings
-	i := slices.IndexFunc(maps, func(m proc.Mapping) bool { return m.Contains(addr) })
-	if i < 0 {
+	i := sort.Search(len(s.statics), func(i int) bool { return s.statics[i].End > addr })
+	return i < len(s.statics) && s.statics[i].Start <= addr
+}
+
+// initial reports whether the bytes of a lock are those that the mapped file has
+// there: what a program begins with nobody has locked.
+func (s *search) initial(c candidate, m proc.Mapping) bool {
+	if !m.File() || s.t.OpenMapped == nil {
 		return false
 	}
-	if maps[i].File() {
-		return true
+	f, err := s.t.OpenMapped(m)
+	if err != nil {
+		return false
 	}
-	return maps[i].Path == "" && i > 0 && maps[i-1].File() && maps[i-1].Write && maps[i-1].End == maps[i].Start
+	defer f.Close()
+	var now, was [16]byte
+	if _, err := f.ReadAt(was[:], int64(c.addr-m.Start+m.Offset)); err != nil {
+		return false
+	}
+	_, err = s.mem.ReadAt(now[:], c.addr)
+	return err == nil && now == was
+}
+
+// suspects counts the numbers in a span that a vanished thread may have had.
+func (s *search) suspects(who standing) func(from, to uint32) int {
+	return func(from, to uint32) (n int) {
+		if who == ended {
+			for id := from; id <= to && n < 1<<16; id++ {
+				if s.between(id) {
+					n++
+				}
+			}
+			return n
+		}
+		for _, id := range s.ids {
+			if from <= id && id <= to {
+				n++
+			}
+		}
+		return n
+	}
 }
 
 // inParent says what lies at the same address in the parent.
@@ -272,16 +365,47 @@ func (s *search) inParent(c candidate) ParentState {
 	if _, err := s.t.Parent.ReadAt(b[:n], c.addr); err != nil {
 		return ParentUnknown
 	}
-	if now, ok := s.decode(s.t.Parent, c); ok {
-		if now.owner == c.owner && now.tcb == c.tcb {
-			return ParentSame
-		}
+	if now, ok := s.decode(s.t.Parent, c); ok && now.owner == c.owner && now.tcb == c.tcb {
+		return ParentSame
+	} else if ok && s.sameAround(c) {
 		return ParentOther
 	}
-	if free(b[:n], c, s.musl) {
+	if free(b[:n], c, s.musl) && s.sameAround(c) {
 		return ParentFree
 	}
 	return ParentDifferent
+}
+
+// sameAround reports whether a lock has the same neighbours in the parent: that
+// it is the same object there, and not memory that was put to another use since.
+func (s *search) sameAround(c candidate) bool {
+	const around = 64
+	size := uint64(lockSize)
+	switch {
+	case c.kind == "pthread_mutex":
+		size = 40
+	case c.kind == "stdio":
+		return true // found through the stream, or in the midst of it
+	}
+	same, differ := 0, 0
+	for _, at := range []uint64{c.addr - around, c.addr + size} {
+		var a, b [around]byte
+		if _, err := s.mem.ReadAt(a[:], at); err != nil {
+			continue
+		}
+		if _, err := s.t.Parent.ReadAt(b[:], at); err != nil {
+			continue
+		}
+		for i := 0; i < around; i += 8 {
+			switch v, w := binary.LittleEndian.Uint64(a[i:]), binary.LittleEndian.Uint64(b[i:]); {
+			case v != w:
+				differ++
+			case v != 0:
+				same++
+			}
+		}
+	}
+	return same >= 2 && same > differ
 }
 
 // free reports whether the bytes of a lock in the parent are what c would be if

@@ -43,6 +43,11 @@ func glibcMutex(addr uint64, b []byte) (shape, bool) {
 	if m.Kind&(robust|pi|pp) != 0 && (m.Count == 0 || m.Count != 1 && m.Kind&typeMask != 1) {
 		return shape{}, false
 	}
+	// Who waits on a condition with the mutex counts as a user, but such waits
+	// and recursive locks do not go together: they release only one level.
+	if m.Kind&typeMask == 1 && m.Count > 1 && m.Users > 1 {
+		return shape{}, false
+	}
 	if spins := u.Uint32(b[20:]); spins != 0 {
 		// Two short numbers on x86, one of four bytes elsewhere: small anyway.
 		lo, hi := spins&0xffff, spins>>16
