@@ -5,12 +5,21 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"forkproof/internal/cli"
 )
 
+// memoryLimit is from how many bytes on the garbage collector works at all: a run
+// lasts some ten milliseconds, of which it would take a fifth.
+const memoryLimit = 192 << 20
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(-1)
+		debug.SetMemoryLimit(memoryLimit)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := cli.Run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()

@@ -166,17 +166,19 @@ func TestGILHeldByAVanishedThread(t *testing.T) {
 func TestForkedChildren(t *testing.T) {
 	each(t, func(t *testing.T, p python) {
 		v := start(t, p, "forks.py", "/srv/forks.py")
-		for i, kind := range []string{"os.fork", "fork(2) by C code"} {
+		kinds := []string{"os.fork", "fork(2) by C code"}
+		for range kinds {
 			s := v.line(t)
 			if s == "no ctypes" {
-				t.Logf("this Python has no ctypes: no %s", kind)
+				t.Logf("this Python has no ctypes: no %s", kinds[1])
 				continue
 			}
-			var pid int
+			var i, pid int
 			var ident uint64
-			if _, err := fmt.Sscan(s, &pid, &ident); err != nil {
+			if _, err := fmt.Sscan(s, &i, &pid, &ident); err != nil {
 				t.Fatal(err)
 			}
+			kind := kinds[i]
 			t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
 			settle(t, pid)
 			threads, err := findIn(t, pid).Threads()

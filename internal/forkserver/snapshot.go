@@ -3,7 +3,6 @@ package forkserver
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"strconv"
 	"strings"
@@ -111,7 +110,7 @@ func Snapshot(fs proc.FS) ([]Process, error) {
 var errKernel = errors.New("a thread of the kernel")
 
 func read(fs proc.FS, pid int) (Process, error) {
-	b, err := os.ReadFile(fs.Path(pid, "stat"))
+	b, err := fs.Read(pid, "stat")
 	if err != nil {
 		return Process{}, err
 	}

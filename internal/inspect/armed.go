@@ -30,7 +30,7 @@ func (j *job) armedPython(p, m *process, stuck map[uint64]bool) []finding.Findin
 	if p.interpreter() == nil || m.interpreter() == nil || len(j.candidates(p, m)) == 0 {
 		return nil
 	}
-	first := p.orphans(m, p.objects())
+	first := p.orphans(m, p.objects(), stuck)
 	if len(first) == 0 {
 		return nil
 	}
@@ -41,8 +41,8 @@ func (j *job) armedPython(p, m *process, stuck map[uint64]bool) []finding.Findin
 		return nil
 	}
 	var out []finding.Finding
-	for word, l := range p.orphans(m, h) {
-		if was, ok := first[word]; !ok || was.lock.Owner != l.lock.Owner || stuck[word] || !p.sameTIDs() {
+	for word, l := range p.orphans(m, h, stuck) {
+		if was, ok := first[word]; !ok || was.lock.Owner != l.lock.Owner || !p.sameTIDs() {
 			continue
 		}
 		where := l.lock.Name.String()
@@ -73,8 +73,9 @@ type orphan struct {
 	evidence []string
 }
 
-// orphans returns Python's orphaned locks by the address of their word.
-func (p *process) orphans(m *process, h *pylock.Heap) map[uint64]orphan {
+// orphans returns Python's orphaned locks by the address of their word, but for
+// those that somebody waits for.
+func (p *process) orphans(m *process, h *pylock.Heap, stuck map[uint64]bool) map[uint64]orphan {
 	out := make(map[uint64]orphan)
 	if h == nil {
 		return out
@@ -88,6 +89,9 @@ func (p *process) orphans(m *process, h *pylock.Heap) map[uint64]orphan {
 		mine[tp] = true
 	}
 	for _, l := range h.Held() {
+		if stuck[l.Word] {
+			continue
+		}
 		if l.OwnerKnown {
 			if mine[l.Owner] {
 				continue

@@ -51,56 +51,6 @@ func (m *Memory) ReadAt(p []byte, addr uint64) (int, error) {
 	}
 }
 
-const pageSize = 4096
-
-// maxPages bounds a Cache to 16 MiB.
-const maxPages = 4096
-
-// Cache reads whole pages and keeps them: for walking stacks and objects, which
-// read many small pieces close together. It is not for looking twice at the
-// same word.
-type Cache struct {
-	r     Reader
-	pages map[uint64][]byte
-}
-
-// Cached returns a cache over r, not safe for concurrent use.
-func Cached(r Reader) *Cache { return &Cache{r: r, pages: make(map[uint64][]byte)} }
-
-// Drop forgets all that was read.
-func (c *Cache) Drop() { clear(c.pages) }
-
-// ReadAt implements Reader.
-func (c *Cache) ReadAt(p []byte, addr uint64) (int, error) {
-	done := 0
-	for done < len(p) {
-		at := addr + uint64(done)
-		base := at &^ (pageSize - 1)
-		page, ok := c.pages[base]
-		if !ok {
-			if len(c.pages) >= maxPages {
-				clear(c.pages)
-			}
-			// Neighbouring pages come along: stacks and heaps are walked in
-			// order, and one call costs more than the copy.
-			buf := make([]byte, 4*pageSize)
-			n, _ := c.r.ReadAt(buf, base)
-			if n < pageSize {
-				var err error
-				if n, err = c.r.ReadAt(buf[:pageSize], base); n < pageSize {
-					return done, err
-				}
-			}
-			for i := 0; i+pageSize <= n; i += pageSize {
-				c.pages[base+uint64(i)] = buf[i : i+pageSize]
-			}
-			page = c.pages[base]
-		}
-		done += copy(p[done:], page[at-base:])
-	}
-	return done, nil
-}
-
 // Uint64 reads a little-endian word of 8 bytes.
 func Uint64(r Reader, addr uint64) (uint64, error) {
 	var b [8]byte

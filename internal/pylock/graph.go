@@ -1,8 +1,9 @@
 package pylock
 
 import (
-	"path"
+	_ "embed"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -59,7 +60,6 @@ type module struct {
 	name   string
 	key    uint64 // the str in sys.modules
 	object uint64
-	dict   uint64
 	origin origin
 }
 
@@ -261,40 +261,74 @@ func (h *Heap) listModules() {
 		return
 	}
 	h.dict(h.start.Modules, func(key, value uint64) bool {
-		ti := h.objectType(value)
-		if ti == nil {
-			return true
+		if name, ok := h.str(key); ok {
+			g.modules = append(g.modules, module{name: name, key: key, object: value})
 		}
-		name, ok := h.str(key)
-		if !ok {
-			return true
-		}
-		m := module{name: name, key: key, object: value}
-		if ti.class == classModule {
-			m.dict, _ = h.word(value + moduleDict)
-		}
-		g.modules = append(g.modules, m)
 		return true
 	})
-	files := make([]string, len(g.modules))
-	stdlib := ""
-	for i, m := range g.modules {
-		files[i] = h.moduleFile(m.dict)
-		if m.name == "os" || m.name == "threading" && stdlib == "" {
-			stdlib = path.Dir(files[i])
-		}
-	}
+	// A module in a package comes from where the package does, and the standard
+	// library is known by name: reading __file__ of hundreds of modules would
+	// touch as many pages of the process.
+	known := make(map[string]origin)
 	for i := range g.modules {
-		m, f := &g.modules[i], files[i]
-		switch {
-		case m.name == "__main__":
-			m.origin = fromApp
-		case strings.Contains(f, "-packages/"):
-			m.origin = fromSite
-		case f == "" && m.dict != 0, stdlib != "" && strings.HasPrefix(f, stdlib+"/"):
-			m.origin = fromStdlib
+		m := &g.modules[i]
+		top, _, _ := strings.Cut(m.name, ".")
+		from, ok := known[top]
+		if !ok {
+			from = h.originOf(top)
+			known[top] = from
+		}
+		m.origin = from
+	}
+}
+
+//go:embed stdlib.txt
+var stdlibText string
+
+// stdlibNames are the top-level modules of the standard library.
+var stdlibNames = sync.OnceValue(func() map[string]struct{} {
+	names := make(map[string]struct{})
+	for line := range strings.Lines(stdlibText) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		for _, n := range strings.Fields(line) {
+			names[n] = struct{}{}
 		}
 	}
+	return names
+})
+
+// originOf tells where a top-level module comes from.
+func (h *Heap) originOf(name string) origin {
+	if name == "__main__" {
+		return fromApp
+	}
+	if _, ok := stdlibNames()[name]; ok || strings.HasPrefix(name, "_") {
+		return fromStdlib
+	}
+	m, ok := h.module(name)
+	if !ok {
+		return fromApp
+	}
+	dict := h.moduleDict(m)
+	switch f := h.moduleFile(dict); {
+	case strings.Contains(f, "-packages/"):
+		return fromSite
+	case f == "" && dict != 0:
+		return fromStdlib // one that is built in
+	}
+	return fromApp
+}
+
+// moduleDict returns the dict of a module's globals, 0 for a stand-in that some
+// libraries put into sys.modules.
+func (h *Heap) moduleDict(m module) uint64 {
+	if ti := h.objectType(m.object); ti == nil || ti.class != classModule {
+		return 0
+	}
+	d, _ := h.word(m.object + moduleDict)
+	return d
 }
 
 // moduleFile reads __file__ of a module: its dict has it among the first.
@@ -337,8 +371,8 @@ func (h *Heap) root(m module) int32 {
 // globals adds the globals of a module. only limits them to some names.
 func (h *Heap) globals(m module, depth uint8, only ...string) {
 	at := h.root(m)
-	if m.dict == 0 {
-		// A stand-in that some libraries put there.
+	dict := h.moduleDict(m)
+	if dict == 0 {
 		h.graph.seen[m.object] = struct{}{}
 		if ti := h.objectType(m.object); ti != nil && ti.class == classInstance {
 			h.attributes(m.object, ti, func(key, value uint64) bool {
@@ -348,7 +382,7 @@ func (h *Heap) globals(m module, depth uint8, only ...string) {
 		}
 		return
 	}
-	h.dict(m.dict, func(key, value uint64) bool {
+	h.dict(dict, func(key, value uint64) bool {
 		if len(only) > 0 {
 			name, _ := h.str(key)
 			for _, o := range only {

@@ -142,7 +142,7 @@ func New(mem procmem.Reader, v cpython.Version, roots Roots, limits Limits) (*He
 	if limits.Time <= 0 {
 		limits.Time = defaultTime
 	}
-	h := &Heap{mem: procmem.Cached(mem), lay: lay, start: roots, types: make(map[uint64]*typeInfo)}
+	h := &Heap{mem: procmem.CachedObjects(mem), lay: lay, start: roots, types: make(map[uint64]*typeInfo)}
 	h.graph.limits = limits
 	return h, nil
 }

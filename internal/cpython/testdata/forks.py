@@ -18,16 +18,17 @@ def vanishing():
     gate.acquire()
 
 
-def child():
-    os.write(1, b"%d %d\n" % (os.getpid(), threading.get_ident()))
+def child(kind):
+    # The children write in any order.
+    os.write(1, b"%d %d %d\n" % (kind, os.getpid(), threading.get_ident()))
     os.read(int(sys.argv[2]), 1)
 
 
 threading.Thread(target=vanishing, daemon=True).start()
-for fork in os.fork, c_fork:
+for kind, fork in enumerate((os.fork, c_fork)):
     if fork is None:
         os.write(1, b"no ctypes\n")
     elif fork() == 0:
-        child()
+        child(kind)
         os._exit(0)
 os.read(int(sys.argv[2]), 1)
