@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -40,27 +39,20 @@ func (s *status) Error() string {
 
 func (s *status) Unwrap() error { return s.err }
 
+// usage is an error about the command line.
+func usage(format string, args ...any) error {
+	return &status{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// blind is an error that kept us from looking.
+func blind(err error) error { return &status{exitBlind, err} }
+
 // Run runs one command line and returns its exit status: 0 nothing found, 1
 // findings, 2 wrong usage, 3 could not look.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := &cobra.Command{
-		Use:           "forkproof",
-		Short:         "says whether pre-fork servers are fork-safe, and proves it",
-		Version:       Version,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Long: `forkproof looks at pre-fork servers (gunicorn --preload, uWSGI, Celery, php-fpm, Puma, PostgreSQL ...)
-and proves which of their workers are deadlocked on a lock that another thread held at the fork.
-
-Exit status: 0 nothing at or above --fail-on, 1 findings, 2 wrong usage, 3 could not look.`,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd.Flags()) },
-	}
+	root := Command(stdout, stderr)
 	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &status{exitUsage, err} })
-	root.AddCommand(inspectCommand(stdout))
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
@@ -68,27 +60,108 @@ Exit status: 0 nothing at or above --fail-on, 1 findings, 2 wrong usage, 3 could
 	if !errors.As(err, &s) {
 		s = &status{exitUsage, err} // cobra's own errors are about the command line
 	}
-	if s.err != nil {
-		fmt.Fprintf(stderr, "forkproof: %v\n", s.err)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		s = &status{exitBlind, errors.New("interrupted before the end; nothing was stopped or changed in what was looked at")}
 	}
-	if s.code == exitUsage {
-		fmt.Fprintln(stderr, "run 'forkproof --help' or 'forkproof COMMAND --help' for what can be said")
+	if s.err != nil {
+		for _, line := range lines(s.err) {
+			fmt.Fprintf(stderr, "forkproof: %s\n", line)
+		}
+	}
+	if s.code == exitUsage && s.err != nil {
+		fmt.Fprintf(stderr, "run '%s --help' for what can be said\n", cmd.CommandPath())
 	}
 	return s.code
 }
 
-// fromEnvironment sets each flag that was not given from FORKPROOF_NAME.
-func fromEnvironment(flags *pflag.FlagSet) error {
-	var first error
-	flags.VisitAll(func(f *pflag.Flag) {
-		name := "FORKPROOF_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		v, ok := os.LookupEnv(name)
-		if !ok || f.Changed || first != nil || f.Name == "help" || f.Name == "version" {
-			return
+// lines is what errors joined into one have to say, each once. Names of foreign
+// processes in them must not reach the terminal as commands.
+func lines(err error) []string {
+	var out []string
+	seen := make(map[string]bool)
+	for _, l := range strings.Split(err.Error(), "\n") {
+		if l = harmless(l); l != "" && !seen[l] {
+			seen[l] = true
+			out = append(out, l)
 		}
-		if err := flags.Set(f.Name, v); err != nil {
-			first = &status{exitUsage, fmt.Errorf("environment variable %s: %w", name, err)}
+	}
+	return out
+}
+
+// Command returns the whole tree of commands. Its help is what the man pages and
+// completions are made of.
+func Command(stdout, stderr io.Writer) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "forkproof",
+		Short:         "Say whether pre-fork servers are fork-safe, and prove it",
+		Version:       Version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Long: `forkproof looks at pre-fork servers (gunicorn --preload, uWSGI, Celery, php-fpm, Puma, PostgreSQL ...)
+and proves which of their workers are deadlocked on a lock that another thread held at the fork.
+
+Exit status: 0 nothing at or above --fail-on, 1 findings at or above it, 2 wrong usage, 3 could not look.
+
+Every flag has an environment variable, FORKPROOF_ and its name in capitals (--fail-on: FORKPROOF_FAIL_ON),
+and a key of its name in a config file; 'forkproof config --help' says more.`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				hint := ""
+				if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+					hint = "; did you mean " + strings.Join(near, " or ") + "?"
+				} else if positive.MatchString(args[0]) {
+					hint = "; to look at process " + args[0] + " say: forkproof inspect " + args[0]
+				}
+				return usage("%q is not a command%s", args[0], hint)
+			}
+			cmd.SetOut(stderr)
+			_ = cmd.Help()
+			return &status{code: exitUsage}
+		},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if offline(cmd) {
+				return nil
+			}
+			_, err := settle(cmd)
+			return err
+		},
+		SuggestionsMinimumDistance: 2,
+	}
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &status{exitUsage, err} })
+	root.PersistentFlags().String("config", "", "read settings from this `FILE` alone, instead of the usual ones")
+	root.SetHelpCommand(&cobra.Command{Use: "help [COMMAND]", Short: "Say what a command does and takes", RunE: func(cmd *cobra.Command, args []string) error {
+		c, rest, err := cmd.Root().Find(args)
+		if err != nil || len(rest) > 0 {
+			return usage("%q is not a command", strings.Join(args, " "))
 		}
-	})
-	return first
+		c.InitDefaultHelpFlag()
+		return c.Help()
+	}})
+	root.AddCommand(inspectCommand(stdout, stderr), doctorCommand(stdout), configCommand(stdout))
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		for _, sub := range append(c.Commands(), c) {
+			sub.Flags().VisitAll(func(f *pflag.Flag) {
+				if f.Name == "help" {
+					f.Usage = "say what this command does and takes"
+				}
+			})
+		}
+	}
+	return root
+}
+
+// offline reports whether a command has no settings: one that writes the
+// completion of a shell must work whatever a config file holds.
+func offline(cmd *cobra.Command) bool {
+	for c := cmd; c != nil; c = c.Parent() {
+		switch c.Name() {
+		case "completion", "help", "config", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
+			return true
+		}
+	}
+	return !cmd.HasParent()
 }

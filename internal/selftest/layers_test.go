@@ -43,7 +43,7 @@ var layer = map[string]int{
 	"internal/prefork": analyses, "internal/pystack": mechanisms,
 
 	"internal/inspect": jobs, "internal/check": jobs, "internal/trace": jobs, "internal/provoke": jobs, "internal/stress": jobs,
-	"internal/lint": jobs, "internal/watch": jobs, "internal/history": jobs, "internal/fleet": jobs, "internal/doctor": jobs,
+	"internal/lint": jobs, "internal/watch": jobs, "internal/history": jobs, "internal/fleet": jobs, "internal/doctor": jobs, "internal/locate": jobs,
 
 	"internal/cli": faces, "internal/report": faces, "internal/web": faces, "internal/tui": faces,
 
