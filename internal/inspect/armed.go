@@ -1,9 +1,13 @@
 package inspect
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"forkproof/internal/finding"
+	"forkproof/internal/orphan"
+	"forkproof/internal/proc"
 	"forkproof/internal/procmem"
 	"forkproof/internal/pylock"
 )
@@ -19,7 +23,78 @@ func (j *job) armed(p *process, o observation) []finding.Finding {
 	for _, w := range o.waits {
 		stuck[w.Addr] = true
 	}
-	return j.armedPython(p, m, stuck)
+	return append(j.armedNative(p, stuck), j.armedPython(p, m, stuck)...)
+}
+
+// armedNative finds the locks of C and C++ code that record their owner,
+// wherever they lie in the worker's memory.
+func (j *job) armedNative(p *process, stuck map[uint64]bool) []finding.Finding {
+	var ancestors []int
+	for at := p; len(ancestors) < 8; {
+		m, ok := at.parent()
+		if !ok || m.err != nil {
+			break
+		}
+		ancestors, at = append(ancestors, m.pid), m
+	}
+	t, err := orphan.Gather(j.fs, p.pid, ancestors, p.libcID)
+	if err != nil {
+		p.note(err)
+		return nil
+	}
+	t.Mappings = p.maps
+	found, err := orphan.Scan(j.ctx, t)
+	if err != nil {
+		p.note(err)
+		return nil
+	}
+	if found.Truncated {
+		p.notes = append(p.notes, "there are more places that look like locks without an owner than can be looked at: not all are listed")
+	}
+	var out []finding.Finding
+	for _, l := range found.Locks {
+		if l.Shared || stuck[l.Addr] || stuck[l.Word] || l.Stream != 0 && stuck[l.Stream] {
+			continue
+		}
+		where := p.place(l.Addr)
+		if l.Stream != 0 {
+			where = "the lock of the stream " + p.place(l.Stream)
+		}
+		f := finding.Finding{
+			Rule: finding.OrphanedLock, Severity: finding.Warning, Confidence: finding.Observed, PID: p.pid, Others: ancestors[:min(1, len(ancestors))],
+			Lock:  &finding.Lock{Kind: l.Kind, Address: finding.Addr(l.Addr), Where: where, State: l.State + ", nobody waits", OwnerTID: l.OwnerTID},
+			Title: fmt.Sprintf("%s was forked with %s locked", who(p), where),
+			Why:   "Its owner does not exist in this process. The first thread that wants the lock here will wait for ever.",
+		}
+		if l.OwnerTID != 0 {
+			f.Evidence = append(f.Evidence, fmt.Sprintf("the lock's owner field holds %d, which is and was no thread of this process", l.OwnerTID))
+		} else {
+			f.Evidence = append(f.Evidence, fmt.Sprintf("the lock names the thread whose control block is at 0x%x; no thread of process %d has it there", l.OwnerTCB, p.pid))
+		}
+		if l.Parent != orphan.ParentUnknown {
+			f.Evidence = append(f.Evidence, fmt.Sprintf("in process %d there is now at its address: %s", ancestors[0], l.Parent))
+		}
+		if l.OwnerAlive {
+			a := j.open(l.Owner.PID)
+			if _, ok := a.looks[1][l.Owner.TID]; ok {
+				f.Lock.Owner = a.owner(l.Owner.TID)
+				f.Title += fmt.Sprintf(" by thread %s (%d) of process %d", f.Lock.Owner.Name, l.Owner.TID, l.Owner.PID)
+			}
+		} else {
+			f.Lock.Owner = &finding.Owner{PID: ancestors[0], TID: l.OwnerTID, Basis: finding.Recorded}
+			f.Evidence = append(f.Evidence, "its owner has ended since")
+		}
+		f.Remedy = remedy(p, f, true)
+		out = append(out, f)
+	}
+	return out
+}
+
+// note keeps what went wrong for the report, but for the end of the process.
+func (p *process) note(err error) {
+	if !proc.IsGone(err) && !errors.Is(err, orphan.ErrFamily) && !errors.Is(err, context.Canceled) {
+		p.notes = append(p.notes, fmt.Sprintf("its memory was not searched for locks left behind: %v", err))
+	}
 }
 
 // armedPython finds Python's locks. Of those that record their owner, those
@@ -66,8 +141,8 @@ func (j *job) armedPython(p, m *process, stuck map[uint64]bool) []finding.Findin
 	return out
 }
 
-// orphan is a lock whose owner is none of the worker's threads.
-type orphan struct {
+// leftLock is a Python lock whose owner is none of the worker's threads.
+type leftLock struct {
 	lock     pylock.Lock
 	owner    *finding.Owner
 	evidence []string
@@ -75,8 +150,8 @@ type orphan struct {
 
 // orphans returns Python's orphaned locks by the address of their word, but for
 // those that somebody waits for.
-func (p *process) orphans(m *process, h *pylock.Heap, stuck map[uint64]bool) map[uint64]orphan {
-	out := make(map[uint64]orphan)
+func (p *process) orphans(m *process, h *pylock.Heap, stuck map[uint64]bool) map[uint64]leftLock {
+	out := make(map[uint64]leftLock)
 	if h == nil {
 		return out
 	}
@@ -96,7 +171,7 @@ func (p *process) orphans(m *process, h *pylock.Heap, stuck map[uint64]bool) map
 			if mine[l.Owner] {
 				continue
 			}
-			out[l.Word] = orphan{lock: l, owner: m.ownerByPointer(l.Owner), evidence: []string{
+			out[l.Word] = leftLock{lock: l, owner: m.ownerByPointer(l.Owner), evidence: []string{
 				fmt.Sprintf("the lock names the thread whose control block is at 0x%x; no thread of process %d has it there", l.Owner, p.pid)}}
 			continue
 		}
@@ -112,7 +187,7 @@ func (p *process) orphans(m *process, h *pylock.Heap, stuck map[uint64]bool) map
 		}
 		owner, _, evidence := p.j.suspects(p, m, l.Object)
 		if owner != nil {
-			out[l.Word] = orphan{lock: l, owner: owner, evidence: append(evidence, "no thread of the worker is inside of a with statement for it")}
+			out[l.Word] = leftLock{lock: l, owner: owner, evidence: append(evidence, "no thread of the worker is inside of a with statement for it")}
 		}
 	}
 	return out

@@ -45,6 +45,7 @@ type Request struct {
 
 // job is one run.
 type job struct {
+	ctx   context.Context
 	fs    proc.FS
 	files *unwind.Files
 	// all is every process of the machine, servers those that were asked for.
@@ -67,7 +68,8 @@ type libcKey struct {
 // error means that nothing could be seen at all.
 func Run(ctx context.Context, req Request) (*finding.Document, error) {
 	j := &job{
-		fs: proc.New("/proc"), files: unwind.NewFiles(), processes: make(map[int]*process),
+		ctx: ctx,
+		fs:  proc.New("/proc"), files: unwind.NewFiles(), processes: make(map[int]*process),
 		self: os.Getpid(), gap: req.Gap, libcs: make(map[libcKey]libc.Identity),
 	}
 	defer j.files.Close()

@@ -129,7 +129,7 @@ func TestStuck(t *testing.T) {
 		"stuck-errorcheck":  {finding.DeadlockOwnerGone, "pthread_mutex", "zoo`g_lock", true},
 		"stuck-adaptive":    {finding.DeadlockOwnerGone, "pthread_mutex", "zoo`g_lock", true},
 		// A known limit: the owner of a robust mutex is not decoded yet.
-		"stuck-robust":        {finding.DeadlockNobodyLeft, "futex", "zoo`g_lock", false},
+		"stuck-robust":        {finding.DeadlockNobodyLeft, "pthread_mutex", "zoo`g_lock", false},
 		"stuck-writer":        {finding.DeadlockOwnerGone, "pthread_rwlock", "zoo`g_rwlock", true},
 		"stuck-behind-writer": {finding.DeadlockOwnerGone, "pthread_rwlock", "zoo`g_rwlock", true},
 		"stuck-readers":       {finding.DeadlockNobodyLeft, "pthread_rwlock", "zoo`g_rwlock", false},

@@ -43,6 +43,8 @@ type process struct {
 	role   forkserver.Role
 	// from is the process that this one is a copy of, 0 for none.
 	from int
+	// notes are for the report.
+	notes []string
 
 	opened bool
 	maps   []proc.Mapping

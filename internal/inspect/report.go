@@ -56,6 +56,7 @@ func (j *job) report(p *process) (finding.Target, []finding.Finding) {
 	if len(found) > 0 || !j.many() {
 		found = append(found, j.armed(p, o)...)
 	}
+	t.Notes = append(t.Notes, p.notes...)
 	t.Verdict = p.verdict(found)
 	if len(found) > 0 || !j.many() {
 		if p.load() == nil {
