@@ -23,7 +23,7 @@ type matcher struct {
 	found     []candidate
 	noise     [classes]noise
 	truncated bool
-	buf       [fileSize]byte
+	buf       [max(fileSize, muslFSize)]byte
 }
 
 func newMatcher(s *search) *matcher { return &matcher{s: s} }
@@ -50,37 +50,40 @@ const (
 // lookGlibc goes over all words. Nearly all of them are told by one subtraction
 // and one comparison, and one more for every second: streams are 16-byte
 // aligned, since malloc aligns like that and so do the static ones. What is left
-// is told by the word before, but for the rarest.
+// is told by the word before, but for the rarest. Where the processor compares
+// four words at a time, skip does most of it.
 func (m *matcher) lookGlibc(c procmem.Chunk) {
 	b := c.Data[:len(c.Data)&^15]
-	addr := c.Addr
-	u := binary.LittleEndian
-	before := uint64(0)
-	for len(b) >= 32 {
-		w0, w1, w2, w3 := u.Uint64(b), u.Uint64(b[8:]), u.Uint64(b[16:]), u.Uint64(b[24:])
-		if (w0-highOne)&wordMask == 0 && held(before, w0) {
-			m.glibcLock(c, addr-8)
+	before, quick := uint64(0), fast()
+	// How much to look at word by word once skip has found something: more and
+	// more as long as it finds something again at once.
+	step := 32
+	for off := 0; off < len(b); {
+		if quick && off > 0 {
+			n := skip(b, off)
+			if n > 0 {
+				off += n
+				before = binary.LittleEndian.Uint64(b[off-8:])
+			}
+			if n > 128 {
+				step = 32
+			} else if n == 0 {
+				step = min(2*step, 4096)
+			}
 		}
-		if (w1-highOne)&wordMask == 0 && held(w0, w1) {
-			m.glibcLock(c, addr)
+		end := len(b)
+		if quick {
+			end = min(off+step, end)
 		}
-		if (w2-highOne)&wordMask == 0 && held(w1, w2) {
-			m.glibcLock(c, addr+8)
-		}
-		if (w3-highOne)&wordMask == 0 && held(w2, w3) {
-			m.glibcLock(c, addr+16)
-		}
-		if w0&magicBits == magic {
-			m.glibcStream(c, addr)
-		}
-		if w2&magicBits == magic {
-			m.glibcStream(c, addr+16)
-		}
-		before = w3
-		b = b[32:]
-		addr += 32
+		before = m.words(c, b[off:end], c.Addr+uint64(off), before)
+		off = end
 	}
-	if len(b) >= 16 {
+}
+
+// words looks at b, which lies at addr in c, behind a word.
+func (m *matcher) words(c procmem.Chunk, b []byte, addr, before uint64) uint64 {
+	u := binary.LittleEndian
+	for len(b) >= 16 {
 		w0, w1 := u.Uint64(b), u.Uint64(b[8:])
 		if (w0-highOne)&wordMask == 0 && held(before, w0) {
 			m.glibcLock(c, addr-8)
@@ -91,7 +94,11 @@ func (m *matcher) lookGlibc(c procmem.Chunk) {
 		if w0&magicBits == magic {
 			m.glibcStream(c, addr)
 		}
+		before = w1
+		b = b[16:]
+		addr += 16
 	}
+	return before
 }
 
 // held reports whether the first word of a lock can be a held one's, by the lock

@@ -1,6 +1,9 @@
 package orphan
 
-import "maps"
+import (
+	"maps"
+	"slices"
+)
 
 // noise remembers the owners that places named which look like held locks but
 // cannot be any: their owner is no thread of the process, its ancestors, or of
@@ -13,6 +16,8 @@ type noise struct {
 	// full: there were more than anybody wants to count.
 	full  bool
 	total int
+	// sorted are the owners once all are known.
+	sorted []uint32
 }
 
 // maxOwners bounds the owners that are remembered.
@@ -39,6 +44,9 @@ func (n *noise) merge(o noise) {
 	n.total += o.total
 }
 
+// done must be called when all is merged.
+func (n *noise) done() { n.sorted = slices.Sorted(maps.Keys(n.owners)) }
+
 // Numbers of a thread that are never believed without more evidence: nothing is
 // as common in memory as a one and a two.
 const smallest = 3
@@ -56,11 +64,8 @@ func (n *noise) credible(owner uint32, suspects func(from, to uint32) int) bool 
 		return false
 	}
 	from, to := owner/2+1, 2*owner
-	chance := 0
-	for o := range n.owners {
-		if from <= o && o <= to {
-			chance++
-		}
-	}
+	first, _ := slices.BinarySearch(n.sorted, from)
+	last, _ := slices.BinarySearch(n.sorted, to+1)
+	chance := last - first
 	return float64(chance)*float64(suspects(from, to))/float64(to-from+1) < tolerance
 }

@@ -194,9 +194,15 @@ func Scan(ctx context.Context, t Target) (Result, error) {
 		}
 		return 1
 	})
+	for i := range s.noise {
+		s.noise[i].done()
+	}
 	res.noise = s.noise
 	s.crowds(found)
 	for _, c := range found {
+		if err := ctx.Err(); err != nil {
+			return Result{}, err
+		}
 		if l, why := s.confirm(c); why == "" {
 			res.Locks = append(res.Locks, l)
 		} else {

@@ -4,8 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"sort"
+	"sync"
 
+	"forkproof/internal/libc"
 	"forkproof/internal/proc"
 	"forkproof/internal/procmem"
 )
@@ -36,8 +37,9 @@ type search struct {
 	goneTCB map[uint64]*Thread
 	// ids are the numbers of the vanished threads, without repetition.
 	ids []uint32
-	// statics are where declared variables lie, in ascending order.
-	statics []procmem.Range
+	// statics are where declared variables lie, in ascending order; asked for
+	// only once something looks like a lock.
+	statics func() []procmem.Range
 	noise   [classes]noise
 	// crowd counts, by owner, the candidates that lie in no declared variable and
 	// are tied to nothing.
@@ -83,6 +85,7 @@ func newSearch(t *Target) *search {
 		t: t, mem: procmem.Open(t.ID.PID), musl: t.Libc.Family == "musl",
 		ours: make(map[uint32]bool), tcbs: make(map[uint64]bool), gone: make(map[uint32]*Thread), goneTCB: make(map[uint64]*Thread),
 	}
+	s.statics = sync.OnceValue(s.declared)
 	for _, id := range slices.Concat(t.Threads, t.Former) {
 		s.ours[uint32(id)] = true
 	}
@@ -97,12 +100,6 @@ func newSearch(t *Target) *search {
 		}
 		if v.TCB != 0 && s.goneTCB[v.TCB] == nil {
 			s.goneTCB[v.TCB] = v
-		}
-	}
-	for i, m := range t.Mappings {
-		bss := m.Path == "" && i > 0 && t.Mappings[i-1].File() && t.Mappings[i-1].Write && t.Mappings[i-1].End == m.Start
-		if m.Write && !m.Shared && (m.File() || bss) {
-			s.statics = append(s.statics, procmem.Range{Start: m.Start, End: m.End})
 		}
 	}
 	return s
@@ -217,11 +214,11 @@ func (s *search) confirm(c candidate) (Lock, string) {
 	// that hold together stands by itself.
 	tied := now.link != 0 || c.stream != 0 || l.Parent == ParentFree || l.Parent == ParentOther
 	switch {
-	case s.initial(c, m):
-		return Lock{}, dropInitial
 	case !tied && !l.Static && s.crowd[now.owner] > mostHeld,
 		!tied && !s.noise[s.class(c)].credible(now.owner, s.suspects(who)):
 		return Lock{}, dropChance
+	case s.initial(c, m):
+		return Lock{}, dropInitial
 	}
 	if who == vanished {
 		l.OwnerAlive = true
@@ -303,13 +300,6 @@ func (s *search) isStream(c candidate) bool {
 	return ok && code(24) && (code(64) || code(72))
 }
 
-// static reports whether addr lies in the data of a mapped file: in a page of
-// it that the process changed, or in the zeroed memory right behind, its .bss.
-func (s *search) static(addr uint64) bool {
-	i := sort.Search(len(s.statics), func(i int) bool { return s.statics[i].End > addr })
-	return i < len(s.statics) && s.statics[i].Start <= addr
-}
-
 // initial reports whether the bytes of a lock are those that the mapped file has
 // there: what a program begins with nobody has locked.
 func (s *search) initial(c candidate, m proc.Mapping) bool {
@@ -329,16 +319,18 @@ func (s *search) initial(c candidate, m proc.Mapping) bool {
 	return err == nil && now == was
 }
 
+// overlap is how many numbers two spans have in common.
+func overlap(a, b, from, to uint32) int { return max(0, int(min(b, to))-int(max(a, from))+1) }
+
 // suspects counts the numbers in a span that a vanished thread may have had.
 func (s *search) suspects(who standing) func(from, to uint32) int {
 	return func(from, to uint32) (n int) {
 		if who == ended {
-			for id := from; id <= to && n < 1<<16; id++ {
-				if s.between(id) {
-					n++
-				}
+			a, b, most := uint32(s.t.After), uint32(s.t.Before), uint32(libc.MaxTID)
+			if a < b {
+				return overlap(from, to, a+1, b-1)
 			}
-			return n
+			return overlap(from, to, a+1, most) + overlap(from, to, 1, b-1)
 		}
 		for _, id := range s.ids {
 			if from <= id && id <= to {
