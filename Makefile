@@ -2,7 +2,7 @@
 GOBIN := $(shell go env GOPATH)/bin
 export FORKPROOF_TEST_ROOTS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/forkproof/roots
 
-.PHONY: help run build setup lint test bench clean
+.PHONY: help run build setup lint test bench docs clean
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
 
@@ -26,6 +26,9 @@ test: setup build lint ## all tests, with the race detector
 
 bench: build ## the figures of docs/performance.md
 	go test -run '^$$' -bench . ./...
+
+docs: ## write the man pages, docs/commands.md and docs/rules.md
+	@go run ./tool/gendoc docs
 
 clean: ## remove what was built
 	rm -rf bin

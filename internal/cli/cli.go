@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 // Version of forkproof.
@@ -142,16 +141,17 @@ and a key of its name in a config file; 'forkproof config --help' says more.`,
 	}})
 	root.AddCommand(inspectCommand(stdout, stderr), doctorCommand(stdout), configCommand(stdout))
 	root.InitDefaultCompletionCmd()
-	for _, c := range root.Commands() {
-		for _, sub := range append(c.Commands(), c) {
-			sub.Flags().VisitAll(func(f *pflag.Flag) {
-				if f.Name == "help" {
-					f.Usage = "say what this command does and takes"
-				}
-			})
-		}
-	}
+	sayHelp(root)
 	return root
+}
+
+// sayHelp gives the flag that every command has one wording.
+func sayHelp(c *cobra.Command) {
+	c.InitDefaultHelpFlag()
+	c.Flags().Lookup("help").Usage = "say what this command does and takes"
+	for _, sub := range c.Commands() {
+		sayHelp(sub)
+	}
 }
 
 // offline reports whether a command has no settings: one that writes the

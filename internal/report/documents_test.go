@@ -10,7 +10,7 @@ import (
 // those of real runs.
 func documents() map[string]*finding.Document {
 	return map[string]*finding.Document{
-		"hung": hung(32, 3), "owner": ownerKnown(), "mixed": mixed(), "none": none(), "hostile": hostileNames(),
+		"hung": hung(32, 3), "holds": holdsNow(), "owner": ownerKnown(), "mixed": mixed(), "none": none(), "hostile": hostileNames(),
 	}
 }
 
@@ -82,6 +82,19 @@ func hung(workers, healthy int) *finding.Document {
 	return doc
 }
 
+// holdsNow is hung, where a thread of the master was seen to hold the lock there.
+func holdsNow() *finding.Document {
+	doc := hung(3, 1)
+	for i := range doc.Findings {
+		l := doc.Findings[i].Lock
+		o := refresher()
+		o.Basis = finding.HoldsNow
+		l.Owner, l.Suspects = &o, nil
+		doc.Findings[i].Title += ", which thread refresher (101) of process 100 holds there"
+	}
+	return doc
+}
+
 // ownerKnown is one C program whose lock names its owner.
 func ownerKnown() *finding.Document {
 	doc := base()
@@ -102,7 +115,7 @@ func ownerKnown() *finding.Document {
 		Rule: finding.DeadlockOwnerGone, Severity: finding.Critical, Confidence: finding.Proven, PID: 11, TID: 11,
 		Lock: &finding.Lock{
 			Kind: "pthread_mutex", Address: 0x404040, Where: "zoo`g_lock", State: "held, with waiters", OwnerTID: 9,
-			Owner: &finding.Owner{PID: 8, TID: 9, Name: "refresher", Alive: false},
+			Owner: &finding.Owner{PID: 8, TID: 9, Name: "refresher", Alive: false, Basis: finding.Recorded},
 		},
 		Title: "process 11 is deadlocked: it waits for zoo`g_lock", Why: "The lock records thread 9 as its owner.", Evidence: []string{"the lock's owner field holds 9"},
 		Remedy: []string{"kill the process and start it anew"}, Sources: []string{"fork(2)"},

@@ -90,7 +90,7 @@ func key(f *finding.Finding, th *finding.Thread) string {
 		}
 		fmt.Fprintf(&b, "%s\x00%s\x00%d\x00", l.Kind, where, l.OwnerTID)
 		if o := l.Owner; o != nil {
-			fmt.Fprintf(&b, "%d\x00%d\x00%t\x00", o.PID, o.TID, o.Alive)
+			fmt.Fprintf(&b, "%d\x00%d\x00%t\x00%s\x00", o.PID, o.TID, o.Alive, o.Basis)
 		}
 	}
 	if th != nil {
@@ -134,7 +134,13 @@ func (b *block) title() string {
 	if b.Confidence == finding.Proven && b.Lock != nil && strings.HasPrefix(string(b.Rule), "deadlock-") {
 		t := fmt.Sprintf("%s are deadlocked: they wait for %s", plural(len(b.pids), b.noun()), prose(lockName(b.Lock)))
 		if o := b.Lock.Owner; o != nil && o.Name != "" {
-			t += fmt.Sprintf(", whose owner is thread %s of process %d", threadName(o.Name, o.TID), o.PID)
+			who := fmt.Sprintf("thread %s of process %d", threadName(o.Name, o.TID), o.PID)
+			switch o.Basis {
+			case finding.Recorded:
+				t += ", which " + who + " held at the fork"
+			case finding.HoldsNow:
+				t += ", which " + who + " holds there"
+			}
 		}
 		return t
 	}
@@ -275,6 +281,8 @@ func ownerLine(l *finding.Lock) string {
 		return s + "were there at the fork and are not in the worker:"
 	case o == nil:
 		return ""
+	case o.Basis == finding.HoldsNow:
+		return "thread " + ownerOf(o) + "; the lock does not record it, but the thread holds the same lock there now"
 	default:
 		return "thread " + ownerOf(o)
 	}

@@ -59,9 +59,15 @@ func golden(t *testing.T, file string, got []byte) {
 	if err != nil {
 		t.Fatalf("%v; go test -update writes it", err)
 	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s differs from its golden file; go test ./internal/report -update writes it anew, git diff shows how it differs. Got:\n%s", file, got)
+	if bytes.Equal(got, want) {
+		return
 	}
+	g, w := strings.Split(string(got), "\n"), strings.Split(string(want), "\n")
+	i := 0
+	for i < len(g)-1 && i < len(w)-1 && g[i] == w[i] {
+		i++
+	}
+	t.Errorf("%s differs from its golden file in line %d: go test ./internal/report -update writes it anew, git diff shows how it differs\n got: %.300s\nwant: %.300s", file, i+1, g[i], w[i])
 }
 
 // Whatever a target calls itself, no format may carry a character that a

@@ -38,7 +38,7 @@ func Rules() []Rule {
 		{
 			Name: finding.DeadlockNobodyLeft, Severity: finding.Critical, Confidence: "proven; observed where a signal handler of the program could still wake it",
 			Short: "every thread sleeps until another thread of the same process wakes it",
-			Means: "Whatever lock it is, nobody is left to release it. The rule does not say who held it: where the lock records no owner, the report lists the threads of the parent that ran at the fork and are missing here; that one of them held the lock is likely, not proven.",
+			Means: "Whatever lock it is, nobody is left to release it. That is what is proven, not who held the lock: where the lock records no owner, the report names the thread of the parent that holds the same lock there now, or lists those that ran at the fork and are missing here, one of which may have held it.",
 			How:   "Two looks saw every thread asleep in the same futex call, on private memory without a time limit, and neither processor time nor a context switch in between. No other process shares the memory.",
 			Do:    []string{replaceWorker, afterFork},
 		},
@@ -67,7 +67,7 @@ func Rules() []Rule {
 			Name: finding.OrphanedLock, Severity: finding.Warning, Confidence: "observed",
 			Short: "a lock is held by a thread that did not survive the fork; nobody waits for it yet",
 			Means: "The process works, and the first thread that wants this lock will hang, if any ever does.",
-			How:   "The memory of the process holds a lock whose owner is a thread of the parent that is missing here. What only looks like a lock is ruled out by its neighbourhood and by the parent's threads.",
+			How:   "A lock in the memory of the process names as its owner a thread that this process does not have; or it names nobody, but a thread that the fork did not copy holds the same lock in the parent now, and no thread here uses it. A second look saw the same. What only looks like a lock is left out as far as can be told, which is why this is called observed.",
 			Do:    []string{"Restart the worker at a quiet moment.", afterFork},
 		},
 		{

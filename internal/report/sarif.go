@@ -214,8 +214,11 @@ func sarifResultOf(doc *finding.Document, b *block, index int) sarifResult {
 	}
 	for _, o := range owners(b.Lock) {
 		what := "the lock's owner: thread " + ownerOf(o)
-		if b.Lock.Owner == nil {
+		switch {
+		case b.Lock.Owner == nil:
 			what = "may have held the lock: thread " + ownerOf(o)
+		case o.Basis == finding.HoldsNow:
+			what = "holds the same lock in the parent: thread " + ownerOf(o)
 		}
 		r.Stacks = appendStack(r.Stacks, what, o.Native, o.Python)
 		if loc, ok := innermost(o.Native, o.Python); ok {
