@@ -53,3 +53,20 @@ func TestArmed(t *testing.T) {
 		})
 	}
 }
+
+// Threads that are born and die while they are looked at must never make a lock's
+// owner seem to be gone.
+func TestChurn(t *testing.T) {
+	bin := filepath.Join(t.TempDir(), "churn")
+	if out, err := exec.Command("gcc", "-O1", "-pthread", "-o", bin, "testdata/churn.c").CombinedOutput(); err != nil {
+		t.Fatalf("compile the victim (gcc is needed): %v\n%s", err, out)
+	}
+	pid := victim(t, bin, "")
+	for range 200 {
+		for _, f := range inspectPID(t, pid).Findings {
+			if f.Severity > finding.Info {
+				t.Fatalf("a false finding: %+v", f)
+			}
+		}
+	}
+}

@@ -109,6 +109,14 @@ func (j *job) interpreterLock(p *process, s *deadlock.Process) {
 		}
 		p.python.gil = [2]*cpython.GIL{a, b}
 	}
+	// A thread that was born since the second look could hold it: the threads
+	// must be the same after the reading, and the lock the same after that.
+	if !p.sameTIDs() {
+		return
+	}
+	if c := p.readGIL(); c == nil || *c != *b {
+		return
+	}
 	gone := b.HolderListed && b.HolderIdent != 0
 	for _, t := range s.Threads {
 		if t.Pointer == 0 || t.Pointer == b.HolderIdent {
@@ -155,6 +163,42 @@ func (j *job) thread(p *process, tid int, waits map[int]wait) deadlock.Thread {
 	waits[tid] = w
 	t.Lock, t.Owner, t.OwnerPointer, t.Shared, t.Exclusive = w.Kind, w.OwnerTID, w.ownerPointer, w.Shared, w.Exclusive
 	return t
+}
+
+// confirm reports whether what a verdict about owners was drawn from holds still.
+// Locks are read after the second look: meanwhile one could have been released,
+// and been taken by a thread that was born since and is not in the list. So the
+// owner is read, then the threads are listed and looked at once more, and then
+// the owner is read again: a thread that is not there in between, and is named
+// before and after, does not exist.
+func (j *job) confirm(p *process, o observation, v deadlock.Verdict) bool {
+	switch v.Proof {
+	case deadlock.OwnerGone, deadlock.Cycle:
+	default:
+		return true
+	}
+	if !p.sameTIDs() {
+		return false
+	}
+	for _, tid := range v.TIDs {
+		st, err := j.fs.TaskStatus(p.pid, tid)
+		call, err2 := j.fs.Syscall(p.pid, tid)
+		was := p.looks[1][tid]
+		if err != nil || err2 != nil || st.State != 'S' || st.Switches != was.status.Switches || call != was.call {
+			return false
+		}
+	}
+	p.mem.Drop()
+	p.python.heap = nil
+	for _, tid := range v.TIDs {
+		again := make(map[int]wait)
+		j.thread(p, tid, again)
+		was := o.waits[tid]
+		if w := again[tid]; w.OwnerTID != was.OwnerTID || w.ownerPointer != was.ownerPointer || w.Addr != was.Addr || w.Kind != was.Kind {
+			return false
+		}
+	}
+	return true
 }
 
 // alone reports whether no other process shares the target's memory.

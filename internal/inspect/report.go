@@ -50,6 +50,9 @@ func (j *job) report(p *process) (finding.Target, []finding.Finding) {
 	var found []finding.Finding
 	if !quick {
 		for _, v := range deadlock.Judge(o.snapshot) {
+			if !j.confirm(p, o, v) {
+				continue
+			}
 			found = append(found, j.findings(p, s, o, v)...)
 		}
 	}
