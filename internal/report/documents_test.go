@@ -10,7 +10,7 @@ import (
 // those of real runs.
 func documents() map[string]*finding.Document {
 	return map[string]*finding.Document{
-		"hung": hung(32, 3), "holds": holdsNow(), "owner": ownerKnown(), "mixed": mixed(), "none": none(), "hostile": hostileNames(),
+		"hung": hung(32, 3), "holds": holdsNow(), "armed": armed(), "owner": ownerKnown(), "mixed": mixed(), "none": none(), "hostile": hostileNames(),
 	}
 }
 
@@ -91,6 +91,24 @@ func holdsNow() *finding.Document {
 		o.Basis = finding.HoldsNow
 		l.Owner, l.Suspects = &o, nil
 		doc.Findings[i].Title += ", which thread refresher (101) of process 100 holds there"
+	}
+	return doc
+}
+
+// armed is a server that works, with a lock that fork left locked.
+func armed() *finding.Document {
+	doc := holdsNow()
+	for i := range doc.Targets {
+		doc.Targets[i].Threads = nil
+		if doc.Targets[i].Verdict == "deadlocked" {
+			doc.Targets[i].Verdict = "armed"
+		}
+	}
+	for i := range doc.Findings {
+		f := &doc.Findings[i]
+		f.Rule, f.Severity, f.Confidence, f.TID = finding.OrphanedLock, finding.Warning, finding.Observed, 0
+		f.Title = "gunicorn worker " + numbers([]int{f.PID}) + " was forked with lock_module.LOCK locked by thread refresher (101) of process 100"
+		f.Why, f.Evidence = "The first thread that wants the lock here will wait for ever.", []string{"no thread of the worker is inside of a with statement for it"}
 	}
 	return doc
 }

@@ -144,6 +144,9 @@ func (b *block) title() string {
 		}
 		return t
 	}
+	if rest, ok := strings.CutPrefix(b.Title, fmt.Sprintf("%s %d was ", b.noun(), b.PID)); ok && !strings.Contains(rest, " it ") {
+		return plural(len(b.pids), b.noun()) + " were " + prose(rest)
+	}
 	return fmt.Sprintf("%s (and %s alike)", prose(b.Title), plural(len(b.pids)-1, "more process"))
 }
 

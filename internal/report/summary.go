@@ -64,6 +64,12 @@ func verdict(doc *finding.Document) summary {
 			s.Class = warn
 		}
 	}
+	if c := count["armed"]; c > 0 {
+		also = append(also, fmt.Sprintf("%d armed, which were forked with a lock held that nobody waits for yet", c))
+		if s.Class == good {
+			s.Class = warn
+		}
+	}
 	if c := count["stopped"]; c > 0 {
 		also = append(also, fmt.Sprintf("%d stopped, of which nothing can be said", c))
 	}
@@ -205,7 +211,7 @@ func verdictClass(v string) string {
 	switch v {
 	case "deadlocked":
 		return bad
-	case "suspected", "unreadable", "stopped":
+	case "suspected", "armed", "unreadable", "stopped":
 		return warn
 	case "healthy":
 		return good
