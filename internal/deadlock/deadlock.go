@@ -23,7 +23,6 @@ const (
 	OwnerGone  Proof = "deadlock-owner-gone"
 	Cycle      Proof = "deadlock-cycle"
 	GILGone    Proof = "deadlock-gil-gone"
-	Spin       Proof = "suspected-spin"
 )
 
 // Thread is one thread as it was seen twice.

@@ -149,7 +149,7 @@ type Lock struct {
 	// Kind is a term of the field: pthread_mutex, pthread_rwlock, stdio,
 	// libc-internal, semaphore, condition-variable, barrier, python-lock,
 	// python-rlock, python-buffered, python-import, python-queue, python-event,
-	// python-internal, gil, openmp-barrier, futex.
+	// python-internal, gil, openmp-barrier, spin-lock, futex.
 	Kind    string `json:"kind"`
 	Address Addr   `json:"address"`
 	// Where names the lock: libfoo.so`g_lock, "app.refresh_lock", glibc's time

@@ -56,6 +56,9 @@ func (j *job) report(p *process) (finding.Target, []finding.Finding) {
 			found = append(found, j.findings(p, s, o, v)...)
 		}
 	}
+	if p.spins() && len(found) == 0 {
+		found = append(found, j.spinning(p)...)
+	}
 	if len(found) > 0 || !j.many() {
 		found = append(found, j.armed(p, o)...)
 	}
