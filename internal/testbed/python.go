@@ -15,8 +15,7 @@ import (
 func Gunicorn(t testing.TB, root *Root, site Site) *Server {
 	t.Helper()
 	addr := Address(t)
-	args := []string{"gunicorn", "--bind", addr, "--workers", strconv.Itoa(site.workers()), "--timeout", "3600", "--graceful-timeout", "1",
-		"--pythonpath", Victim(t, "python")}
+	args := []string{"gunicorn", "--bind", addr, "--workers", strconv.Itoa(site.workers()), "--timeout", "3600", "--graceful-timeout", "1"}
 	if !site.NoPreload {
 		args = append(args, "--preload")
 	}
@@ -24,7 +23,9 @@ func Gunicorn(t testing.TB, root *Root, site Site) *Server {
 		args = append(args, "--config", Victim(t, "python/hooks/"+site.Hooks+".py"))
 	}
 	args = append(append(args, site.Flags...), app(site, "healthy")+":app")
-	return serve(t, root, &Server{Addr: addr, want: site.workers()}, Cmd{Args: args, Env: site.Env, Work: site.Work})
+	// Not by --pythonpath, which gunicorn sees only after it has read the hooks.
+	env := append([]string{"PYTHONPATH=" + Victim(t, "python")}, site.Env...)
+	return serve(t, root, &Server{Addr: addr, want: site.workers()}, Cmd{Args: args, Env: env, Work: site.Work})
 }
 
 // GunicornLogging starts gunicorn with its error log in a FIFO that nobody

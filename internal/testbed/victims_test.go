@@ -10,64 +10,7 @@ import (
 	"testing"
 )
 
-// hanging are the applications whose worker hangs when it touches the lock,
-// and what they need to do so at every fork.
-func hanging(t *testing.T) []struct {
-	name string
-	site Site
-	rate int // of 10 workers, how many must hang
-} {
-	lib, libCPP := Build(t, "libforkvictim.c"), Build(t, "libforkvictim_cpp.cc")
-	return []struct {
-		name string
-		site Site
-		rate int
-	}{
-		{"lock_module", Site{App: "lock_module"}, 10},
-		{"rlock_module", Site{App: "rlock_module"}, 10},
-		{"queue_module", Site{App: "queue_module"}, 10},
-		{"executor", Site{App: "executor"}, 10},
-		{"import_lock", Site{App: "import_lock"}, 10},
-		{"ctypes_mutex", Site{App: "native_mutex", Env: []string{"VICTIM_LIB=" + lib}}, 10},
-		{"native_mutex", Site{App: "native_mutex", Env: []string{"VICTIM_LIB=" + lib, "VICTIM_HOLDER=native"}}, 10},
-		{"std_mutex", Site{App: "native_mutex", Env: []string{"VICTIM_LIB=" + libCPP}}, 10},
-		{"openblas", Site{App: "openblas", Env: []string{"OMP_NUM_THREADS=4"}}, 10},
-		{"getaddrinfo_busy", Site{App: "getaddrinfo_busy"}, 3},
-		{"getaddrinfo_resolv", Site{App: "getaddrinfo_resolv"}, 10},
-		{"setlocale_slow", Site{App: "setlocale_slow"}, 10},
-		{"tz_slow", Site{App: "tz_slow"}, 10},
-	}
-}
-
 const sample = 4 // workers per server: enough to see a rate, few enough for two processors
-
-func TestHangingVictims(t *testing.T) {
-	Each(t, func(t *testing.T, root *Root) {
-		for _, tt := range hanging(t) {
-			t.Run(tt.name, func(t *testing.T) {
-				tt.site.Hooks, tt.site.Workers = "touch", sample
-				server := Gunicorn(t, root, tt.site)
-				hung := server.AwaitHung(t, max(1, tt.rate*sample/10))
-				t.Logf("%d of %d workers hang", len(hung), sample)
-			})
-		}
-	})
-}
-
-// TestHealthyTwins starts what hangs in TestHangingVictims without the reason:
-// every worker must go on, or the victim hangs for another reason than it says.
-func TestHealthyTwins(t *testing.T) {
-	Each(t, func(t *testing.T, root *Root) {
-		for _, tt := range hanging(t) {
-			t.Run(tt.name, func(t *testing.T) {
-				tt.site.Hooks = "touch"
-				tt.site.Env = append(tt.site.Env, "VICTIM=free")
-				server := Gunicorn(t, root, tt.site)
-				server.AwaitServing(t, "/touch")
-			})
-		}
-	})
-}
 
 func TestThreadStartedAfterFork(t *testing.T) {
 	for _, name := range []string{"lock_module", "rlock_module", "queue_module"} {

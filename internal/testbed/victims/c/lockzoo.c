@@ -242,20 +242,29 @@ static void child(int ready)
 		pause();
 }
 
+static void slurp(const char *path, char *to, size_t size)
+{
+	int fd = open(path, O_RDONLY);
+	ssize_t n = read(fd, to, size - 1);
+
+	to[n > 0 ? n : 0] = 0;
+	close(fd);
+}
+
 // await_fifo waits until the thread is inside the open of a FIFO without a
 // writer, with the time zone lock in its hand.
 static void await_fifo(void)
 {
-	char path[64], name[64] = "";
+	char path[64], call[512], stat[512];
 
-	snprintf(path, sizeof path, "/proc/self/task/%d/wchan", holder_tid);
-	while (strstr(name, "fifo") == NULL) {
-		int fd = open(path, O_RDONLY);
-		ssize_t n = read(fd, name, sizeof name - 1);
-		name[n > 0 ? n : 0] = 0;
-		close(fd);
+	// Opening a file on a disk waits in state D; in S only a FIFO does.
+	do {
 		usleep(1000);
-	}
+		snprintf(path, sizeof path, "/proc/self/task/%d/syscall", holder_tid);
+		slurp(path, call, sizeof call);
+		snprintf(path, sizeof path, "/proc/self/task/%d/stat", holder_tid);
+		slurp(path, stat, sizeof stat);
+	} while (atol(call) != SYS_openat || strstr(stat, ") S ") == NULL);
 }
 
 int main(int argc, char **argv)

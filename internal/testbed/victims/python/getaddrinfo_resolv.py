@@ -7,7 +7,6 @@ without an owner; each fork hits it. VICTIM=free has no thread and a file."""
 import os
 import socket
 import threading
-import time
 
 import held
 
@@ -29,10 +28,7 @@ if held.MODE == "held":
     os.mkfifo(RESOLV)
     thread = threading.Thread(target=look_up, name="resolver", daemon=True)
     thread.start()
-    # openat(2), 257 on x86-64 and 56 on arm64, of a FIFO without a writer waits.
-    call = "/proc/self/task/%d/wchan" % thread.native_id
-    while "fifo" not in open(call).read():
-        time.sleep(0.001)
+    held.await_opening(thread)
 else:
     open(RESOLV, "w").close()
 

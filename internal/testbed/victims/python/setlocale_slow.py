@@ -8,7 +8,6 @@ import locale
 import os
 import tempfile
 import threading
-import time
 
 import held
 
@@ -22,9 +21,7 @@ if held.MODE == "held":
     # Through ctypes, because locale.setlocale would keep the interpreter's lock.
     thread = threading.Thread(target=LIBC.setlocale, args=(locale.LC_CTYPE, b"slow"), name="locale", daemon=True)
     thread.start()
-    call = "/proc/self/task/%d/wchan" % thread.native_id
-    while "fifo" not in open(call).read():
-        time.sleep(0.001)
+    held.await_opening(thread)
 
 
 def touch():
