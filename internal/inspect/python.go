@@ -171,7 +171,7 @@ func (p *process) pythonWait(tid int, f libc.Futex, w *wait) {
 	purpose, what := pylock.WaitKind(py.Frames, pylock.Clues{Lock: lock, Native: names})
 	switch purpose {
 	case pylock.Acquire:
-		w.Exclusive, w.State = true, "held, wanted by "+at(py)
+		w.Exclusive, w.State = p.exclusive(lock, py), "held, wanted by "+at(py)
 	case pylock.ForEvent, pylock.Join:
 		w.Exclusive, w.State = false, "waits for "+what
 	default:
@@ -191,6 +191,26 @@ func (p *process) pythonWait(tid int, f libc.Futex, w *wait) {
 	if lock.Kind == pylock.KindInternal {
 		w.name = "a mutex of the interpreter's own"
 	}
+}
+
+// exclusive reports whether a thread that wants a Python lock can go on only when
+// the lock's holder lets go. A plain lock may as well be a signal that one
+// function of the program waits for by lock.acquire() and another, such as one
+// that handles a signal of the kernel, gives by lock.release(). A with statement
+// tells them apart: here, or in the thread of the master that has the lock now.
+func (p *process) exclusive(l *pylock.Lock, py cpython.Thread) bool {
+	switch {
+	case l == nil:
+		return false
+	case l.Kind != pylock.KindLock || p.objects().Entering(py.Frames, l.Object):
+		return true
+	}
+	m, ok := p.parent()
+	if !ok {
+		return false
+	}
+	owner, _, _ := p.j.suspects(p, m, l.Object)
+	return owner != nil
 }
 
 // at says where a Python thread is, in a word or two.

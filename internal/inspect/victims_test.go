@@ -3,6 +3,7 @@ package inspect
 import (
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"forkproof/internal/finding"
@@ -22,6 +23,7 @@ type expected struct {
 
 var hangs = map[string]expected{
 	"lock_module":        {finding.DeadlockNobodyLeft, finding.Proven, "python-lock", "lock_module.LOCK", "refresher", finding.HoldsNow, "touch"},
+	"acquire_module":     {finding.DeadlockNobodyLeft, finding.Proven, "python-lock", "acquire_module.LOCK", "refresher", finding.HoldsNow, "touch"},
 	"rlock_module":       {finding.DeadlockOwnerGone, finding.Proven, "python-rlock", "rlock_module.LOCK", "refresher", finding.Recorded, "touch"},
 	"queue_module":       {finding.DeadlockNobodyLeft, finding.Proven, "python-lock", "queue_module.QUEUE.mutex", "refresher", finding.HoldsNow, "put"},
 	"executor":           {finding.DeadlockNobodyLeft, finding.Observed, "python-lock", "", "", "", "wait"},
@@ -118,4 +120,26 @@ func TestHealthySites(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestLockAsSignal looks at a healthy program whose only thread waits for a lock
+// that is held, until a signal handler written in Python releases it: the state
+// of a deadlock, so it is reported, but it is not one, so it is not proven.
+func TestLockAsSignal(t *testing.T) {
+	for _, root := range append([]*testbed.Root{testbed.Host(t)}, testbed.Open(t, "bullseye"), testbed.Open(t, "trixie"), testbed.Open(t, "forky")) {
+		t.Run(root.Name, func(t *testing.T) {
+			p := testbed.Python(t, root, "signal_lock.py")
+			pid := p.AwaitPID(t, "ready", "pid")
+			testbed.AwaitFutex(t, pid)
+			doc := inspectPID(t, pid)
+			if got := proofs(doc); len(got) > 0 {
+				t.Errorf("a false proof: %s", got[0].Title)
+			}
+			if len(doc.Findings) != 1 || doc.Findings[0].Rule != finding.DeadlockNobodyLeft || doc.Findings[0].Severity != finding.Warning {
+				t.Errorf("findings %+v, want that nothing but a signal can wake it", doc.Findings)
+			}
+			p.Signal(t, syscall.SIGUSR1)
+			p.AwaitLine(t, "woken")
+		})
+	}
 }

@@ -61,6 +61,9 @@ func TestStuckChild(t *testing.T) {
 				if p, what := pylock.WaitKind(frames, pylock.Clues{Lock: &l}); p != pylock.Acquire || what == "" {
 					t.Errorf("waits for %v, %q; want acquire", p, what)
 				}
+				if c.kind == pylock.KindLock && h.Entering(frames, l.Object) != (c.scenario != "bare" && c.scenario != "local") {
+					t.Errorf("enters a with statement: %v", h.Entering(frames, l.Object))
+				}
 				// The stack alone must lead to the same object, for there are
 				// threads whose Python frames cannot be read.
 				h2, _ := look(t, pid)

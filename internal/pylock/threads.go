@@ -41,12 +41,68 @@ func (h *Heap) Locked(addr uint64) bool {
 	return ok && l.Locked
 }
 
-// builtinSelf is m_self of a PyCFunctionObject, methodSelf im_self of a
-// PyMethodObject (Include/cpython/methodobject.h, classobject.h).
+// builtinMethod is m_ml and builtinSelf m_self of a PyCFunctionObject,
+// methodSelf im_self of a PyMethodObject, descriptorName d_name of a
+// PyMethodDescrObject (Include/cpython/methodobject.h, classobject.h,
+// descrobject.h). A PyMethodDef begins with its name.
 const (
-	builtinSelf = 24
-	methodSelf  = 24
+	builtinMethod  = 16
+	builtinSelf    = 24
+	methodSelf     = 24
+	descriptorName = 24
 )
+
+// Entering reports whether the innermost function is on its way into `with
+// lock` for the lock at object, as opposed to a call of lock.acquire(). Only
+// the latter is how a program waits for a signal that another of its functions
+// gives by lock.release(), be it one that handles a signal of the kernel.
+//
+// While the lock is awaited the frame's stack holds what leaves the block again
+// (until 3.11 and from 3.14 on) or the lock itself (3.12 and 3.13), and for a
+// call the function that is called.
+func (h *Heap) Entering(frames []cpython.Frame, object uint64) bool {
+	if len(frames) == 0 {
+		return false
+	}
+	entering := false
+	for _, s := range h.locals(frames[0]) {
+		if s.name != 0 {
+			continue
+		}
+		switch h.cFunction(s.value) {
+		case "acquire", "acquire_lock":
+			return false
+		case "__exit__", "__enter__":
+			entering = true
+		}
+		entering = entering || s.value == object && object != 0
+	}
+	return entering
+}
+
+// cFunction is the name of the function written in C at addr, "" for any other
+// object.
+func (h *Heap) cFunction(addr uint64) string {
+	ti := h.objectType(addr)
+	if ti == nil {
+		return ""
+	}
+	switch ti.name {
+	case "builtin_function_or_method":
+		if def, ok := h.word(addr + builtinMethod); ok {
+			if at, ok := h.word(def); ok {
+				name, _ := h.cstring(at)
+				return name
+			}
+		}
+	case "method_descriptor":
+		if at, ok := h.word(addr + descriptorName); ok {
+			name, _ := h.str(at)
+			return name
+		}
+	}
+	return ""
+}
 
 // Uses finds the function of a thread, the innermost first, that is inside of
 // `with lock` for the lock at object, or for something that has the lock as an

@@ -19,6 +19,7 @@ func HangingSites(t testing.TB) []Hanging {
 	touch := func(app string, env ...string) Site { return Site{App: app, Hooks: "touch", Env: env} }
 	return []Hanging{
 		{"lock_module", touch("lock_module")},
+		{"acquire_module", touch("acquire_module")},
 		{"rlock_module", touch("rlock_module")},
 		{"queue_module", touch("queue_module")},
 		{"executor", touch("executor")},
