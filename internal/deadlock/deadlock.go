@@ -84,6 +84,9 @@ type Process struct {
 	// SurvivorKnown: SurvivorWas is complete. Without it no owner is called
 	// gone: the survivor of a fork may itself hold the lock under its old id.
 	SurvivorKnown bool
+	// Vanished are the ids of the threads that the parent has, had at the fork
+	// and that are not the survivor there.
+	Vanished []int
 	// Handlers: a signal handler of the program could run.
 	Handlers bool
 	// Forked: the process was forked from a live one without exec.
@@ -115,8 +118,11 @@ func Judge(p Process) []Verdict {
 		}
 		out = append(out, v)
 	}
-	for _, v := range ownerGone(p) {
-		add(v)
+	gone := ownerGone(p)
+	for _, v := range gone {
+		if v.Proven {
+			add(v)
+		}
 	}
 	for _, v := range cycles(p) {
 		add(v)
@@ -125,7 +131,12 @@ func Judge(p Process) []Verdict {
 		add(v)
 	}
 	if v, ok := nobodyLeft(p, named); ok {
-		out = append(out, v)
+		add(v)
+	}
+	for _, v := range gone {
+		if !named[v.TIDs[0]] {
+			add(v)
+		}
 	}
 	return out
 }
@@ -204,14 +215,22 @@ func ownerGone(p Process) []Verdict {
 			who = fmt.Sprintf("the thread whose control block is at 0x%x", t.OwnerPointer)
 			field = fmt.Sprintf("the lock names the thread whose control block is at 0x%x; those of the process's threads are at %s", t.OwnerPointer, p.pointers())
 		}
-		out = append(out, Verdict{
+		v := Verdict{
 			Proof: OwnerGone, Proven: true, TIDs: []int{t.TID},
 			Why: fmt.Sprintf("The lock records %s as its owner. No thread of this process is or was that one, so nobody can ever release the lock.", who),
 			Evidence: []string{
 				fmt.Sprintf("thread %d (%s) sleeps in a private futex without a time-out at 0x%x; it did not run between two looks", t.TID, t.Name, t.Addr),
 				field,
 			},
-		})
+		}
+		// A number that the parent does not have any more may also be one that
+		// the survivor had before an earlier fork: a master that made itself a
+		// daemon has been two processes before.
+		if t.OwnerPointer == 0 && !slices.Contains(p.Vanished, t.Owner) {
+			v.Proven = false
+			v.Why = fmt.Sprintf("The lock records %s as its owner, which is no thread of this process. The process that it was forked from has no such thread any more either, so it cannot be told from a number that a thread here had before an earlier fork, and this is not called proven.", who)
+		}
+		out = append(out, v)
 	}
 	return out
 }

@@ -21,7 +21,7 @@ func with(t Thread, f func(*Thread)) Thread { f(&t); return t }
 
 func TestJudge(t *testing.T) {
 	worker := func(threads ...Thread) Process {
-		return Process{Threads: threads, Alone: true, SurvivorKnown: true, Forked: true}
+		return Process{Threads: threads, Alone: true, SurvivorKnown: true, Vanished: []int{99}, Forked: true}
 	}
 	change := func(p Process, f func(*Process)) Process { f(&p); return p }
 	polling := Thread{TID: 20, Inner: 20, Still: true}
@@ -41,6 +41,8 @@ func TestJudge(t *testing.T) {
 		{"the owner is gone though another thread polls", worker(waiter(10, 99), polling), []want{{OwnerGone, true}}},
 		{"the owner is the survivor under its old number", change(worker(waiter(10, 99), polling), func(p *Process) { p.SurvivorWas = []int{99} }), nil},
 		{"the survivor's old number is not known", change(worker(waiter(10, 99), polling), func(p *Process) { p.SurvivorKnown = false }), nil},
+		{"the parent has the owner no more, but all sleep", change(worker(waiter(10, 99)), func(p *Process) { p.Vanished = nil }), []want{{NobodyLeft, true}}},
+		{"the parent has the owner no more, and another thread polls", change(worker(waiter(10, 99), polling), func(p *Process) { p.Vanished = nil }), []want{{OwnerGone, false}}},
 		{"somebody polls and may come back", worker(waiter(10, 0), polling), nil},
 		{"the owner is alive and polls", worker(waiter(10, 20), polling), nil},
 		{"the wait has a time-out", worker(with(waiter(10, 99), func(t *Thread) { t.Timeout = true })), nil},

@@ -74,13 +74,17 @@ func (j *job) observe(p *process) (o observation, quick bool) {
 	if m, ok := p.parent(); ok && m.err == nil {
 		s.Forked = true
 		found := false
-		for _, tid := range m.tids {
+		for _, tid := range j.before(p, m) {
+			inner := m.looks[1][tid].status.InnerPID()
 			if tp := m.pointer(tid); tp == p.pointer(p.pid) && tp != 0 {
-				s.SurvivorWas = append(s.SurvivorWas, m.looks[1][tid].status.InnerPID())
+				s.SurvivorWas = append(s.SurvivorWas, inner)
 				found = true
+			} else if tp != 0 {
+				s.Vanished = append(s.Vanished, inner)
 			}
 		}
-		// The thread that forked may have ended since.
+		// The thread that forked may have ended since, and another have got its
+		// place in memory.
 		if !found {
 			s.SurvivorKnown = false
 		}

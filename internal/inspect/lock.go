@@ -3,6 +3,7 @@ package inspect
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"forkproof/internal/deadlock"
@@ -143,24 +144,29 @@ func (p *process) owner(tid int) *finding.Owner {
 	return &finding.Owner{PID: p.pid, TID: tid, Name: p.name(tid), Alive: true, State: t.State, Basis: finding.Recorded, Native: t.Native, Python: t.Python}
 }
 
-// candidates are the threads of the master that were there at the fork and that
-// the worker does not have.
-func (j *job) candidates(p, m *process) []int {
+// before are the threads of the master that were there when it forked p.
+func (j *job) before(p, m *process) []int {
 	born, err := j.fs.Stat(p.pid)
 	if m.err != nil || err != nil {
 		return nil
 	}
-	survivor := p.pointer(p.pid)
 	var out []int
 	for _, tid := range m.tids {
 		st, err := j.fs.TaskStat(m.pid, tid)
 		// Start times count ticks of 10 ms; within one, ids tell the order.
-		if err != nil || m.pointer(tid) == survivor || st.StartTime > born.StartTime || st.StartTime == born.StartTime && tid > p.pid {
+		if err != nil || st.StartTime > born.StartTime || st.StartTime == born.StartTime && tid > p.pid {
 			continue
 		}
 		out = append(out, tid)
 	}
 	return out
+}
+
+// candidates are the threads of the master that were there at the fork and that
+// the worker does not have.
+func (j *job) candidates(p, m *process) []int {
+	survivor := p.pointer(p.pid)
+	return slices.DeleteFunc(j.before(p, m), func(tid int) bool { return m.pointer(tid) == survivor })
 }
 
 // suspects finds who left a lock behind that does not name its owner: the thread
