@@ -28,6 +28,7 @@ const maxLibrary = 32 << 20
 var (
 	glibcBanner = regexp.MustCompile(`GNU C Library \(([^)]*)\)[^\n]{0,40} version (\d+)\.(\d+)`)
 	glibcFile   = regexp.MustCompile(`^libc-2\.\d+\.so$`)
+	muslVersion = regexp.MustCompile(`\x00(\d)\.(\d{1,2})\.(\d{1,3})\x00`)
 )
 
 // Named returns the family that a mapped file of this name belongs to, empty
@@ -36,7 +37,9 @@ func Named(base string) string {
 	switch {
 	case base == "libc.so.6", glibcFile.MatchString(base):
 		return "glibc"
-	case strings.HasPrefix(base, "ld-musl-"), strings.HasPrefix(base, "libc.musl-"):
+	case strings.HasPrefix(base, "ld-musl-"), strings.HasPrefix(base, "libc.musl-"), base == "libc.so":
+		// Debian's is a libc.so; where glibc is, that is no library but a text for
+		// the linker. Read looks closer.
 		return "musl"
 	case strings.HasPrefix(base, "libuClibc-"):
 		return "uclibc"
@@ -52,12 +55,43 @@ func Loader(base string) bool {
 }
 
 // Read completes an identity from the library's own text. glibc says what it is
-// in one line that its file executed as a program prints.
+// in one line that its file executed as a program prints; musl does too, and has
+// its version elsewhere. The family becomes unknown where a file that is called
+// just libc.so is not musl.
 func Read(family, path string, r io.ReaderAt) Identity {
 	id := Identity{Family: family, Path: path}
-	if family != "glibc" {
-		return id
+	switch family {
+	case "glibc":
+		return readGlibc(id, r)
+	case "musl":
+		return readMusl(id, r)
 	}
+	return id
+}
+
+func readMusl(id Identity, r io.ReaderAt) Identity {
+	const chunk, overlap = 256 << 10, 64
+	buf := make([]byte, chunk+overlap)
+	found := !strings.HasSuffix(id.Path, "/libc.so")
+	for off := int64(0); off < maxLibrary; off += chunk {
+		n, err := r.ReadAt(buf, off)
+		found = found || bytes.Contains(buf[:n], []byte("musl libc ("))
+		if m := muslVersion.FindSubmatch(buf[:n]); m != nil && id.Version == "" {
+			id.Major, _ = strconv.Atoi(string(m[1]))
+			id.Minor, _ = strconv.Atoi(string(m[2]))
+			id.Version = string(m[1]) + "." + string(m[2]) + "." + string(m[3])
+		}
+		if err != nil {
+			break
+		}
+	}
+	if !found {
+		return Identity{Family: "unknown", Path: id.Path}
+	}
+	return id
+}
+
+func readGlibc(id Identity, r io.ReaderAt) Identity {
 	const chunk, overlap = 256 << 10, 256
 	buf := make([]byte, chunk+overlap)
 	// The banner lies in the read-only data, behind the code: search backwards

@@ -1,11 +1,6 @@
 package libc
 
-import (
-	"encoding/binary"
-	"fmt"
-
-	"forkproof/internal/procmem"
-)
+import "encoding/binary"
 
 // MaxTID is the largest thread id that Linux gives (PID_MAX_LIMIT, 4 Mi).
 const MaxTID = 1 << 22
@@ -55,8 +50,10 @@ const (
 	kindElide  = 256 | 512
 )
 
-// Shared reports whether other processes may hold the mutex.
-func (m Mutex) Shared() bool { return m.Kind&kindShared != 0 }
+// Shared reports whether other processes may hold the mutex. A robust mutex has
+// the bit for that whether it is shared or not (nptl/pthread_mutex_init.c): there
+// only the memory that it lies in tells.
+func (m Mutex) Shared() bool { return m.Kind&kindShared != 0 && m.Kind&kindRobust == 0 }
 
 // TypeName is the kind of mutex in POSIX's words.
 func (m Mutex) TypeName() string {
@@ -70,15 +67,28 @@ func (m Mutex) TypeName() string {
 	return s
 }
 
-// OwnerTID is the thread that holds the mutex, 0 where nobody does.
+// The lock word of robust and priority-inheriting mutexes: the owner's id, and
+// two bits above it (include/uapi/linux/futex.h).
+const (
+	futexWaiters   = 1 << 31 // FUTEX_WAITERS: somebody sleeps
+	futexOwnerDied = 1 << 30 // FUTEX_OWNER_DIED: the kernel took it from a dead thread
+	futexTID       = futexOwnerDied - 1
+)
+
+// OwnerTID is the thread that holds the mutex, 0 where nobody does, or what is
+// recorded can be no thread's id.
 func (m Mutex) OwnerTID() int {
-	if m.Kind&(kindRobust|kindPI) != 0 {
-		return int(m.Lock & 0x3fffffff)
-	}
-	if m.Lock == 0 {
+	tid := m.Owner
+	switch {
+	case m.Kind&(kindRobust|kindPI) != 0:
+		tid = m.Lock & futexTID
+	case m.Lock == 0:
 		return 0
 	}
-	return int(m.Owner)
+	if tid >= MaxTID {
+		return 0
+	}
+	return int(tid)
 }
 
 // Plausible reports whether these bytes can be a mutex that somebody holds:
@@ -95,10 +105,14 @@ func (m Mutex) Plausible() bool {
 	robustOrPI := m.Kind&(kindRobust|kindPI) != 0
 	switch {
 	case robustOrPI:
-		if m.Lock&0x3fffffff != m.Owner {
+		if m.Lock&futexTID != m.Owner {
 			return false
 		}
 	case m.Kind&kindPP != 0:
+		// The ceiling lies above bit 19 (PTHREAD_MUTEX_PRIO_CEILING_SHIFT).
+		if w := m.Lock & (1<<19 - 1); w != 1 && w != 2 {
+			return false
+		}
 	case m.Lock != 1 && m.Lock != 2:
 		return false
 	}
@@ -181,179 +195,3 @@ func (f Futex) Command() uint32 { return f.Op &^ (opPrivate | opRealtime) }
 
 // Private reports whether only this process's memory is meant.
 func (f Futex) Private() bool { return f.Op&opPrivate != 0 }
-
-// Waiting is what a thread that sleeps in a futex waits for.
-type Waiting struct {
-	// Kind is a term of finding.Lock.Kind.
-	Kind string
-	// Addr is where the lock object begins.
-	Addr uint64
-	// OwnerTID is who holds the lock, 0 where it does not say.
-	OwnerTID int
-	// Shared: another process may hold it.
-	Shared bool
-	// Exclusive: only whoever holds it may release it, so no signal handler
-	// ends the wait. False for semaphores, condition variables and what is not
-	// recognised.
-	Exclusive bool
-	// State is the lock in words.
-	State string
-	// Via is the function that waits, where its name is known.
-	Via string
-}
-
-// Caller is one frame above the system call, innermost first.
-type Caller struct {
-	// Function is empty for one without a symbol.
-	Function string
-	// Object is the base name of the file.
-	Object string
-}
-
-// Classify tells what a thread waits for, from the arguments of futex(2), the
-// memory around the word, and the functions on its stack.
-func Classify(f Futex, callers []Caller, mem procmem.Reader, id Identity) Waiting {
-	w := Waiting{Kind: "futex", Addr: f.Addr}
-	inLibc := false
-	for i, c := range callers {
-		lib := Named(c.Object) != "" || Loader(c.Object)
-		if i == 0 {
-			inLibc = lib
-		}
-		if c.Function != "" && (lib || i > 0) {
-			if w.Via == "" {
-				w.Via = c.Function
-			}
-		}
-		if !lib {
-			break
-		}
-	}
-	if len(callers) > 0 && isOpenMP(callers) {
-		w.Kind, w.Exclusive, w.State = "openmp-barrier", true, "waits for the other threads of the team"
-		return w
-	}
-	if id.Family == "musl" {
-		return classifyMusl(w, f, mem)
-	}
-	if !inLibc && len(callers) > 0 {
-		return w
-	}
-	name := libcFunction(callers)
-	switch name {
-	case "pthread_cond_wait", "pthread_cond_timedwait", "pthread_cond_clockwait":
-		w.Kind, w.State = "condition-variable", "waits to be signalled"
-		return w
-	case "pthread_barrier_wait":
-		w.Kind, w.State, w.Exclusive = "barrier", "waits for the other threads", true
-		return w
-	case "sem_wait", "sem_timedwait", "sem_clockwait":
-		w.Kind, w.State = "semaphore", "0, with waiters"
-		return w
-	case "pthread_rwlock_wrlock", "pthread_rwlock_rdlock":
-		return classifyRW(w, f, mem, id)
-	}
-	if b, err := procmem.Bytes(mem, f.Addr, MutexSize, MutexSize); err == nil {
-		m := DecodeMutex(b)
-		word := binary.LittleEndian.Uint32(b)
-		pi := f.Command() == opLockPI || f.Command() == opLockPI2
-		fits := m.Plausible() && (pi == (m.Kind&kindPI != 0)) && (pi || f.Val == word || m.Kind&kindRobust != 0)
-		// A word of libc's own data beside other words may look like a mutex:
-		// where functions have names they must agree.
-		if fits && (name == "" || name == "pthread_mutex_lock" || isLoaderCall(name)) {
-			w.Kind, w.OwnerTID, w.Shared, w.Exclusive = "pthread_mutex", m.OwnerTID(), m.Shared(), true
-			w.State = fmt.Sprintf("%s mutex, held, %d in use", m.TypeName(), m.Users)
-			return w
-		}
-	}
-	if f.Command() == opWaitBitset && f.Val == 0 && name == "" {
-		if v, err := procmem.Uint64(mem, f.Addr); err == nil && uint32(v) == 0 && v>>32 > 0 && v>>32 < 1<<16 {
-			w.Kind, w.State = "semaphore", fmt.Sprintf("0, %d waiting", v>>32)
-			return w
-		}
-	}
-	if f.Command() == opWait && f.Val == 2 && inLibc {
-		w.Kind, w.State, w.Exclusive = "libc-internal", "held, with waiters", true
-	}
-	return w
-}
-
-// libcFunction is the innermost named function of the C library.
-func libcFunction(callers []Caller) string {
-	for _, c := range callers {
-		if Named(c.Object) == "" && !Loader(c.Object) {
-			return ""
-		}
-		if c.Function != "" {
-			return c.Function
-		}
-	}
-	return ""
-}
-
-func isLoaderCall(name string) bool {
-	switch name {
-	case "dl_iterate_phdr", "dlopen", "dlclose", "dlsym", "dladdr", "_dl_find_dso_for_object":
-		return true
-	}
-	return false
-}
-
-func isOpenMP(callers []Caller) bool {
-	o := callers[0].Object
-	return len(o) >= 7 && o[:7] == "libgomp"
-}
-
-func classifyRW(w Waiting, f Futex, mem procmem.Reader, id Identity) Waiting {
-	w.Kind, w.Exclusive = "pthread_rwlock", true
-	if id.Major == 2 && id.Minor > 0 && id.Minor < 25 {
-		return w
-	}
-	// Waiters sleep on __wrphase_futex (8) or __writers_futex (12), readers
-	// behind a writer on the former.
-	for _, off := range []uint64{8, 12} {
-		b, err := procmem.Bytes(mem, f.Addr-off, RWLockSize, RWLockSize)
-		if err != nil {
-			continue
-		}
-		l := DecodeRWLock(b)
-		if l.Plausible() {
-			w.Addr, w.OwnerTID, w.Shared = f.Addr-off, int(l.Writer), l.Shared
-			w.State = "held for writing"
-			return w
-		}
-	}
-	w.Addr, w.State = f.Addr-8, "held for reading"
-	return w
-}
-
-// classifyMusl follows musl's src/internal/pthread_impl.h: the futex word of a
-// mutex lies 4 bytes into it and holds the owner, but for normal mutexes, which
-// hold EBUSY (16) and name nobody; a FILE holds the owner with bit 30 set.
-func classifyMusl(w Waiting, f Futex, mem procmem.Reader) Waiting {
-	const waiters, maybeWaiters, busy = 0x80000000, 0x40000000, 16
-	if f.Command() != opWait {
-		return w
-	}
-	tid := int(f.Val & 0x3fffffff)
-	switch {
-	case f.Val&waiters != 0 && tid != 0:
-		typ, err := procmem.Uint32(mem, f.Addr-4)
-		if err != nil || typ&^0x8f != 0 {
-			return w
-		}
-		w.Kind, w.Addr, w.Exclusive, w.Shared = "pthread_mutex", f.Addr-4, true, typ&128 != 0
-		w.State = "held, with waiters"
-		if typ&3 == 0 {
-			if tid != busy {
-				return Waiting{Kind: "futex", Addr: f.Addr, Via: w.Via}
-			}
-			w.State += "; a normal mutex of musl records no owner"
-			return w
-		}
-		w.OwnerTID = tid
-	case f.Val&maybeWaiters != 0 && tid != 0 && tid < MaxTID && f.Val&waiters == 0:
-		w.Kind, w.Addr, w.OwnerTID, w.Exclusive, w.State = "stdio", f.Addr-140, tid, true, "held, with waiters"
-	}
-	return w
-}

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func mutex(lock, count, owner, users, kind uint32) []byte {
+func mutexBytes(lock, count, owner, users, kind uint32) []byte {
 	b := make([]byte, MutexSize)
 	for i, v := range []uint32{lock, count, owner, users, kind} {
 		binary.LittleEndian.PutUint32(b[4*i:], v)
@@ -18,23 +18,23 @@ func TestMutexPlausible(t *testing.T) {
 		b    []byte
 		want bool
 	}{
-		"normal, held":                  {mutex(1, 0, 77, 1, 0), true},
-		"normal, waited for":            {mutex(2, 0, 77, 1, 0), true},
-		"recursive, held twice":         {mutex(2, 2, 77, 1, 1), true},
-		"recursive with no count":       {mutex(2, 0, 77, 1, 1), false},
-		"normal with a count":           {mutex(2, 1, 77, 1, 0), false},
-		"errorcheck":                    {mutex(1, 0, 77, 1, 2), true},
-		"adaptive":                      {mutex(2, 0, 77, 1, 3), true},
-		"robust":                        {mutex(77|0x80000000, 0, 77, 1, 16), true},
-		"robust, counted":               {mutex(77, 1, 77, 1, 16|128), true},
-		"robust of another owner":       {mutex(78, 0, 77, 1, 16), false},
-		"priority inheritance":          {mutex(77|0x80000000, 0, 77, 1, 32), true},
-		"free":                          {mutex(0, 0, 0, 0, 0), false},
-		"lock word of three":            {mutex(3, 0, 77, 1, 0), false},
-		"no user":                       {mutex(1, 0, 77, 0, 0), false},
-		"owner no thread can have":      {mutex(1, 0, MaxTID, 1, 0), false},
-		"kind of no mutex":              {mutex(1, 0, 77, 1, 4096), false},
-		"list pointer in a normal lock": {append(mutex(1, 0, 77, 1, 0)[:24], 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), false},
+		"normal, held":                  {mutexBytes(1, 0, 77, 1, 0), true},
+		"normal, waited for":            {mutexBytes(2, 0, 77, 1, 0), true},
+		"recursive, held twice":         {mutexBytes(2, 2, 77, 1, 1), true},
+		"recursive with no count":       {mutexBytes(2, 0, 77, 1, 1), false},
+		"normal with a count":           {mutexBytes(2, 1, 77, 1, 0), false},
+		"errorcheck":                    {mutexBytes(1, 0, 77, 1, 2), true},
+		"adaptive":                      {mutexBytes(2, 0, 77, 1, 3), true},
+		"robust":                        {mutexBytes(77|0x80000000, 0, 77, 1, 16), true},
+		"robust, counted":               {mutexBytes(77, 1, 77, 1, 16|128), true},
+		"robust of another owner":       {mutexBytes(78, 0, 77, 1, 16), false},
+		"priority inheritance":          {mutexBytes(77|0x80000000, 0, 77, 1, 32), true},
+		"free":                          {mutexBytes(0, 0, 0, 0, 0), false},
+		"lock word of three":            {mutexBytes(3, 0, 77, 1, 0), false},
+		"no user":                       {mutexBytes(1, 0, 77, 0, 0), false},
+		"owner no thread can have":      {mutexBytes(1, 0, MaxTID, 1, 0), false},
+		"kind of no mutex":              {mutexBytes(1, 0, 77, 1, 4096), false},
+		"list pointer in a normal lock": {append(mutexBytes(1, 0, 77, 1, 0)[:24], 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), false},
 	} {
 		if got := DecodeMutex(tc.b).Plausible(); got != tc.want {
 			t.Errorf("%s: plausible %v, want %v", name, got, tc.want)

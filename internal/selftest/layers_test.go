@@ -45,7 +45,7 @@ var layer = map[string]int{
 
 	"internal/cli": faces, "internal/report": faces, "internal/web": faces, "internal/tui": faces,
 
-	"cmd/forkproof": commands, "cmd/forkproof-hub": commands, "tool/gendoc": commands,
+	"cmd/forkproof": commands, "cmd/forkproof-hub": commands, "tool/gendoc": commands, "tool/genlocks": commands,
 
 	"internal/testbed": testOnly, "internal/bench": testOnly, "internal/selftest": testOnly,
 }
