@@ -215,9 +215,13 @@ func ownerGone(p Process) []Verdict {
 			who = fmt.Sprintf("the thread whose control block is at 0x%x", t.OwnerPointer)
 			field = fmt.Sprintf("the lock names the thread whose control block is at 0x%x; those of the process's threads are at %s", t.OwnerPointer, p.pointers())
 		}
+		why := fmt.Sprintf("The lock records %s as its owner. No thread of this process is or was that one, so nobody can ever release the lock.", who)
+		if t.Lock == "thread-join" {
+			why = fmt.Sprintf("The thread waits for the end of %s. No thread of this process is that one, so it can never end here.", who)
+			field = fmt.Sprintf("the word lies in the control block at 0x%x of the thread that is waited for; those of the process's threads are at %s", t.OwnerPointer, p.pointers())
+		}
 		v := Verdict{
-			Proof: OwnerGone, Proven: true, TIDs: []int{t.TID},
-			Why: fmt.Sprintf("The lock records %s as its owner. No thread of this process is or was that one, so nobody can ever release the lock.", who),
+			Proof: OwnerGone, Proven: true, TIDs: []int{t.TID}, Why: why,
 			Evidence: []string{
 				fmt.Sprintf("thread %d (%s) sleeps in a private futex without a time-out at 0x%x; it did not run between two looks", t.TID, t.Name, t.Addr),
 				field,

@@ -58,6 +58,8 @@ func TestJudge(t *testing.T) {
 		{"a thread waits for itself", worker(waiter(10, 10), polling), []want{{Cycle, true}}},
 		{"a thread behind a ring is nobody-left", worker(waiter(12, 10), waiter(10, 11), waiter(11, 10)), []want{{Cycle, true}, {NobodyLeft, true}}},
 		{"the owner's control block is no thread's", worker(points(10, 0xa0, 0xff), with(polling, func(t *Thread) { t.Pointer = 0xb0 })), []want{{OwnerGone, true}}},
+		{"the end of a thread that vanished is awaited", worker(with(points(10, 0xa0, 0xff), func(t *Thread) { t.Lock = "thread-join" }), with(polling, func(t *Thread) { t.Pointer = 0xb0 })), []want{{OwnerGone, true}}},
+		{"the end of a thread that polls is awaited", worker(with(points(10, 0xa0, 0xb0), func(t *Thread) { t.Lock = "thread-join" }), with(polling, func(t *Thread) { t.Pointer = 0xb0 })), nil},
 		{"the owner's control block is that of a thread that polls", worker(points(10, 0xa0, 0xb0), with(polling, func(t *Thread) { t.Pointer = 0xb0 })), nil},
 		{"a control block is not known, and could be the owner's", worker(points(10, 0xa0, 0xff), polling), nil},
 		{"a lock names the thread that waits for it, by its control block", worker(points(10, 0xa0, 0xa0), polling), []want{{Cycle, true}}},

@@ -147,7 +147,8 @@ type Finding struct {
 // Lock is a lock in a target's memory, named as well as it can be.
 type Lock struct {
 	// Kind is a term of the field: pthread_mutex, pthread_rwlock, stdio,
-	// libc-internal, semaphore, condition-variable, barrier, python-lock,
+	// libc-internal, semaphore, condition-variable, barrier, thread-join,
+	// pthread-once, python-lock,
 	// python-rlock, python-buffered, python-import, python-queue, python-event,
 	// python-internal, gil, openmp-barrier, spin-lock, futex.
 	Kind    string `json:"kind"`

@@ -56,7 +56,7 @@ func (j *job) armedNative(p *process, stuck map[uint64]bool) []finding.Finding {
 		if l.Shared || stuck[l.Addr] || stuck[l.Word] || l.Stream != 0 && stuck[l.Stream] {
 			continue
 		}
-		where := p.place(l.Addr)
+		where := p.lockPlace(l.Addr)
 		if l.Stream != 0 {
 			where = "the lock of the stream " + p.place(l.Stream)
 		}
@@ -77,7 +77,7 @@ func (j *job) armedNative(p *process, stuck map[uint64]bool) []finding.Finding {
 		if l.OwnerAlive {
 			a := j.open(l.Owner.PID)
 			if _, ok := a.looks[1][l.Owner.TID]; ok {
-				f.Lock.Owner = a.owner(l.Owner.TID)
+				f.Lock.Owner, f.Lock.OwnerTID = a.owner(l.Owner.TID), l.Owner.Inner
 				f.Title += fmt.Sprintf(" by thread %s (%d) of process %d", f.Lock.Owner.Name, l.Owner.TID, l.Owner.PID)
 			}
 		} else {

@@ -55,16 +55,6 @@ func asleep(pid int) bool {
 	return ok && ok2 && a == b
 }
 
-func build(t *testing.T) string {
-	t.Helper()
-	bin := filepath.Join(t.TempDir(), "zoo")
-	out, err := exec.Command("gcc", "-O1", "-pthread", "-o", bin, "testdata/zoo.c").CombinedOutput()
-	if err != nil {
-		t.Fatalf("compile the victims (gcc is needed): %v\n%s", err, out)
-	}
-	return bin
-}
-
 // start runs a command in a process group of its own, which ends with the test.
 func start(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
@@ -114,76 +104,6 @@ func proofs(doc *finding.Document) []finding.Finding {
 		}
 	}
 	return out
-}
-
-func TestStuck(t *testing.T) {
-	bin := build(t)
-	for state, want := range map[string]struct {
-		rule        finding.Rule
-		kind, where string
-		owner       bool
-	}{
-		"stuck-normal":      {finding.DeadlockOwnerGone, "pthread_mutex", "zoo`g_lock", true},
-		"stuck-idle-thread": {finding.DeadlockOwnerGone, "pthread_mutex", "zoo`g_lock", true},
-		"stuck-recursive":   {finding.DeadlockOwnerGone, "pthread_mutex", "zoo`g_lock", true},
-		"stuck-errorcheck":  {finding.DeadlockOwnerGone, "pthread_mutex", "zoo`g_lock", true},
-		"stuck-adaptive":    {finding.DeadlockOwnerGone, "pthread_mutex", "zoo`g_lock", true},
-		// A known limit: the owner of a robust mutex is not decoded yet.
-		"stuck-robust":        {finding.DeadlockNobodyLeft, "pthread_mutex", "zoo`g_lock", false},
-		"stuck-writer":        {finding.DeadlockOwnerGone, "pthread_rwlock", "zoo`g_rwlock", true},
-		"stuck-behind-writer": {finding.DeadlockOwnerGone, "pthread_rwlock", "zoo`g_rwlock", true},
-		"stuck-readers":       {finding.DeadlockNobodyLeft, "pthread_rwlock", "zoo`g_rwlock", false},
-		"stuck-semaphore":     {finding.DeadlockNobodyLeft, "semaphore", "zoo`g_sem", false},
-		"stuck-cycle":         {finding.DeadlockCycle, "pthread_mutex", "", false},
-	} {
-		t.Run(state, func(t *testing.T) {
-			pid := victim(t, bin, state)
-			await(t, "the victim to sleep", func() bool { return asleep(pid) })
-			if state == "stuck-cycle" {
-				await(t, "the ring to close", func() bool { return len(proofs(inspectPID(t, pid))) > 0 })
-			}
-			doc := inspectPID(t, pid)
-			got := proofs(doc)
-			if len(got) != 1 {
-				t.Fatalf("%d proofs: %+v", len(got), doc.Findings)
-			}
-			f := got[0]
-			if f.Rule != want.rule || f.Lock.Kind != want.kind || (want.where != "" && f.Lock.Where != want.where) {
-				t.Errorf("got %s on %s %q, want %s on %s %q", f.Rule, f.Lock.Kind, f.Lock.Where, want.rule, want.kind, want.where)
-			}
-			if want.owner && (f.Lock.Owner == nil || f.Lock.Owner.Name != "refresher" || !f.Lock.Owner.Alive || len(f.Lock.Owner.Native) == 0) {
-				t.Errorf("the owner is %+v, want the refresher, alive, with its stack", f.Lock.Owner)
-			}
-			if doc.Targets[0].Verdict != "deadlocked" {
-				t.Errorf("verdict %q", doc.Targets[0].Verdict)
-			}
-		})
-	}
-}
-
-// None of these is a deadlock; a false proof is the worst mistake there is.
-func TestNotStuck(t *testing.T) {
-	bin := build(t)
-	for _, state := range []string{
-		"poll", "pause", "busy", "accept", "epoll", "select", "timed", "shared", "shared-private-op", "clone-vm", "pool",
-		"stopped", "survivor", "semaphore-handler",
-	} {
-		t.Run(state, func(t *testing.T) {
-			pid := victim(t, bin, state)
-			switch state {
-			case "busy":
-			case "stopped":
-				await(t, "the victim to stop", func() bool { st, err := proc.New("/proc").Stat(pid); return err == nil && st.State == 'T' })
-			default:
-				await(t, "the victim to sleep", func() bool { return asleep(pid) })
-			}
-			for range 3 {
-				if got := proofs(inspectPID(t, pid)); len(got) != 0 {
-					t.Fatalf("a false proof: %+v", got)
-				}
-			}
-		})
-	}
 }
 
 func TestBadTargets(t *testing.T) {

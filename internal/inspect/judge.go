@@ -19,7 +19,7 @@ type wait struct {
 	// name is the lock's own, empty where only its place is known.
 	name string
 	// ownerPointer is the thread pointer of the owner, 0 where the lock does not
-	// record one.
+	// record one: Python's, or the C library's.
 	ownerPointer uint64
 	// object is the Python object that has the lock, 0 for none.
 	object uint64
@@ -58,12 +58,10 @@ func (j *job) observe(p *process) (o observation, quick bool) {
 		blocked &= g.status.SigBlk
 		s.Handlers = s.Handlers || g.status.SigCgt&^uint64(faults) != 0
 		// The thread's own idea of its id, which a raw clone leaves stale.
-		if head, err := proc.RobustList(tid); err != nil || head == 0 {
-			s.SurvivorKnown = false
-		} else if own, err := procmem.Uint32(p.mem, head-16); err == nil {
-			s.SurvivorWas = append(s.SurvivorWas, int(own))
-		} else {
-			s.SurvivorKnown = false
+		was, ok := p.ownID(tid)
+		s.SurvivorKnown = s.SurvivorKnown && ok
+		if ok {
+			s.SurvivorWas = append(s.SurvivorWas, was)
 		}
 		s.Threads = append(s.Threads, j.thread(p, tid, o.waits))
 	}
@@ -161,12 +159,29 @@ func (j *job) thread(p *process, tid int, waits map[int]wait) deadlock.Thread {
 		return t
 	}
 	w := wait{Waiting: libc.Classify(f, p.callers(tid), p.mem, p.libcID)}
+	w.ownerPointer = w.OwnerPointer
 	if w.Kind == "semaphore" || w.Kind == "futex" {
 		p.pythonWait(tid, f, &w)
 	}
+	p.standardStream(&w)
 	waits[tid] = w
 	t.Lock, t.Owner, t.OwnerPointer, t.Shared, t.Exclusive = w.Kind, w.OwnerTID, w.ownerPointer, w.Shared, w.Exclusive
 	return t
+}
+
+// ownID is the id that a thread has for itself, in its own PID namespace, and that
+// locks get to record.
+func (p *process) ownID(tid int) (int, bool) {
+	if p.libcID.Family == "musl" {
+		// The ring was found by the ids in it.
+		return p.looks[1][tid].status.InnerPID(), p.pointer(tid) != 0
+	}
+	head, err := proc.RobustList(tid)
+	if err != nil || head == 0 {
+		return 0, false
+	}
+	own, err := procmem.Uint32(p.mem, head-16)
+	return int(own), err == nil
 }
 
 // confirm reports whether what a verdict about owners was drawn from holds still.

@@ -9,6 +9,7 @@ import (
 	"forkproof/internal/deadlock"
 	"forkproof/internal/finding"
 	"forkproof/internal/libc"
+	"forkproof/internal/proc"
 )
 
 // lock describes the lock that a thread waits for, with its owner.
@@ -61,13 +62,99 @@ func (p *process) where(tid int, w wait) string {
 		}
 		return "a Python lock"
 	}
-	if w.Kind == "libc-internal" {
-		if w.Via != "" {
-			return fmt.Sprintf("%s's own lock, from %s", p.libcID.Family, w.Via)
-		}
-		return p.libcID.Family + "'s own lock"
+	from := ""
+	if w.Via != "" {
+		from = ", from " + w.Via
+	}
+	if known, ok := p.libraryLock(w.Addr); ok {
+		return fmt.Sprintf("%s's %s%s", p.libcID.Family, known, from)
+	}
+	switch {
+	case w.Kind == "stdio" && w.Stream != 0:
+		return "the lock of the stream " + p.place(w.Stream) + from
+	case w.Kind == "thread-join":
+		return "the end of a thread" + from
+	case p.libcID.Family == "musl" && (w.Kind == "condition-variable" || w.Kind == "barrier"):
+		// The word is one on a waiter's own stack.
+		return "a " + strings.ReplaceAll(w.Kind, "-", " ") + from
+	case w.Kind == "libc-internal":
+		return p.libcID.Family + "'s own lock" + from
 	}
 	return p.place(w.Addr)
+}
+
+// libraryLock names a lock inside of the C library: by the table of known builds,
+// or by its symbol where the library was not stripped.
+func (p *process) libraryLock(addr uint64) (libc.Known, bool) {
+	m, ok := p.fileAround(addr)
+	if !ok {
+		return libc.Known{}, false
+	}
+	mod, ok := p.module(m.Start)
+	if !ok {
+		return libc.Known{}, false
+	}
+	if k, ok := libc.KnownLock(mod.File.BuildID(), addr-mod.Bias); ok {
+		return k, true
+	}
+	base := filepath.Base(mod.Name)
+	s, ok := mod.Table.Lookup(addr - mod.Bias)
+	if !ok || s.NoSize || !s.Local || libc.Named(base) == "" && !libc.Loader(base) {
+		return libc.Known{}, false
+	}
+	return libc.LockNamed(s.Name, s.File), true
+}
+
+// lockPlace names a lock by what it is in the C library, else by its place.
+func (p *process) lockPlace(addr uint64) string {
+	if k, ok := p.libraryLock(addr); ok {
+		return fmt.Sprintf("%s's %s", p.libcID.Family, k)
+	}
+	return p.place(addr)
+}
+
+// standardStream completes a wait for the lock of stdin, stdout or stderr of
+// glibc, which do not lie behind their streams as those of others do.
+func (p *process) standardStream(w *wait) {
+	if w.Kind != "libc-internal" || w.OwnerPointer == 0 {
+		return
+	}
+	m, ok := p.fileAround(w.Addr)
+	if !ok {
+		return
+	}
+	mod, ok := p.module(m.Start)
+	if !ok || libc.Named(filepath.Base(mod.Name)) == "" {
+		return
+	}
+	for _, name := range []string{"stdin", "stdout", "stderr"} {
+		s, ok := mod.Table.ByName("_IO_2_1_" + name + "_")
+		if !ok {
+			continue
+		}
+		if l, ok := libc.StreamLock(s.Value+mod.Bias, p.mem); ok && l == w.Addr {
+			w.Kind, w.Stream, w.State = "stdio", s.Value+mod.Bias, "stream, held, with waiters"
+			w.name = "the lock of " + name
+			if w.Via != "" {
+				w.name += ", from " + w.Via
+			}
+		}
+	}
+}
+
+// fileAround returns the mapping of the file that addr is part of. Variables
+// without initial values lie behind the file's own pages, in anonymous memory.
+func (p *process) fileAround(addr uint64) (proc.Mapping, bool) {
+	for i, m := range p.maps {
+		if !m.Contains(addr) {
+			continue
+		}
+		for k := i; k > 0 && !m.File() && m.Path == "" && p.maps[k-1].End == m.Start; k-- {
+			m = p.maps[k-1]
+		}
+		return m, m.File()
+	}
+	return proc.Mapping{}, false
 }
 
 // place names an address by symbol, else by mapping.

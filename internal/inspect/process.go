@@ -54,6 +54,8 @@ type process struct {
 	libcB  string
 	stacks map[int][]unwind.Frame
 	points map[int]uint64
+	// ring are musl's threads by TID, once read.
+	ring   map[int]uint64
 	python python
 }
 
@@ -219,19 +221,6 @@ func (p *process) identify(family string, m proc.Mapping) {
 	}
 }
 
-// pointer returns the thread pointer of a thread, 0 where it is not known.
-func (p *process) pointer(tid int) uint64 {
-	if v, ok := p.points[tid]; ok {
-		return v
-	}
-	var v uint64
-	if head, err := proc.RobustList(tid); err == nil && head != 0 && p.load() == nil {
-		v = libc.ThreadPointer(head)
-	}
-	p.points[tid] = v
-	return v
-}
-
 // stack returns the native stack of a thread that sleeps in a system call.
 func (p *process) stack(tid int) []unwind.Frame {
 	if s, ok := p.stacks[tid]; ok {
@@ -258,17 +247,36 @@ func (p *process) functions(tid int) []string {
 
 func (p *process) callers(tid int) []libc.Caller {
 	var out []libc.Caller
-	for _, f := range p.stack(tid) {
+	frames := p.stack(tid)
+	for i, f := range frames {
 		c := libc.Caller{}
-		if s, ok := f.Module.Symbol(f.Addr()); ok {
+		// A name without a size may be that of another function before it.
+		if s, ok := f.Module.Symbol(f.Addr()); ok && !s.NoSize {
 			c.Function = s.Name
 		}
 		if f.Module != nil {
 			c.Object = filepath.Base(f.Module.Name)
 		}
+		if i+1 < len(frames) && !frames[i+1].Exact && !frames[i+1].Signal {
+			c.Called = p.called(frames[i+1].PC, f.Module)
+		}
 		out = append(out, c)
 	}
 	return out
+}
+
+// called names the function that the call before a return address went to, if it
+// is one of the module that the call led to in the end: a function of the caller's
+// own may have gone on there by a jump.
+func (p *process) called(ra uint64, in *unwind.Module) string {
+	for _, to := range unwind.Called(p.mem, unwind.NativeArch, ra) {
+		if mod, ok := p.module(to); ok && in != nil && mod.Object == in.Object {
+			if s, ok := mod.Table.Lookup(to - mod.Bias); ok && s.Value == to-mod.Bias {
+				return s.Name
+			}
+		}
+	}
+	return ""
 }
 
 // parent returns the process that p was forked from without exec, where that is

@@ -242,10 +242,12 @@ func title(p *process, f finding.Finding) string {
 	t := fmt.Sprintf("%s %s: it waits for %s", who(p), what, lock)
 	if o := f.Lock.Owner; o != nil && o.Name != "" && f.Rule != finding.DeadlockCycle {
 		who := fmt.Sprintf("thread %s (%d) of process %d", o.Name, o.TID, o.PID)
-		switch o.Basis {
-		case finding.Recorded:
+		switch {
+		case f.Lock.Kind == "thread-join":
+			t += ": " + who
+		case o.Basis == finding.Recorded:
 			t += ", which " + who + " held at the fork"
-		case finding.HoldsNow:
+		case o.Basis == finding.HoldsNow:
 			t += ", which " + who + " holds there"
 		}
 	}

@@ -32,9 +32,9 @@ var hangs = map[string]expected{
 	"native_mutex":       {finding.DeadlockOwnerGone, finding.Proven, "pthread_mutex", "libforkvictim.so`", "", finding.Recorded, "touch"},
 	"std_mutex":          {finding.DeadlockOwnerGone, finding.Proven, "pthread_mutex", "libforkvictim_cpp.so`", "refresher", finding.Recorded, "touch"},
 	"openblas":           {finding.DeadlockNobodyLeft, finding.Proven, "openmp-barrier", "", "", "", "touch"},
-	"getaddrinfo_resolv": {finding.DeadlockNobodyLeft, finding.Proven, "libc-internal", "resolv", "", "", "look_up"},
-	"setlocale_slow":     {finding.DeadlockOwnerGone, finding.Proven, "pthread_rwlock", "setlocale", "locale", finding.Recorded, "touch"},
-	"tz_slow":            {finding.DeadlockNobodyLeft, finding.Proven, "libc-internal", "tz", "", "", ""},
+	"getaddrinfo_resolv": {finding.DeadlockNobodyLeft, finding.Proven, "libc-internal", "glibc's resolver configuration lock (lock in resolv_conf.c), from getaddrinfo", "", "", "look_up"},
+	"setlocale_slow":     {finding.DeadlockOwnerGone, finding.Proven, "pthread_rwlock", "glibc's locale lock (__libc_setlocale_lock), from setlocale", "locale", finding.Recorded, "touch"},
+	"tz_slow":            {finding.DeadlockNobodyLeft, finding.Proven, "libc-internal", "glibc's time zone lock (tzset_lock), from localtime_r", "", "", ""},
 }
 
 // TestHangingSites proves the hang of every worker of real servers on four

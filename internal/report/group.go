@@ -135,10 +135,12 @@ func (b *block) title() string {
 		t := fmt.Sprintf("%s are deadlocked: they wait for %s", plural(len(b.pids), b.noun()), prose(lockName(b.Lock)))
 		if o := b.Lock.Owner; o != nil && o.Name != "" {
 			who := fmt.Sprintf("thread %s of process %d", threadName(o.Name, o.TID), o.PID)
-			switch o.Basis {
-			case finding.Recorded:
+			switch {
+			case b.Lock.Kind == "thread-join":
+				t += ": " + who
+			case o.Basis == finding.Recorded:
 				t += ", which " + who + " held at the fork"
-			case finding.HoldsNow:
+			case o.Basis == finding.HoldsNow:
 				t += ", which " + who + " holds there"
 			}
 		}

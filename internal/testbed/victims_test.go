@@ -66,46 +66,6 @@ func TestCeleryHang(t *testing.T) {
 	Celery(t, root, Site{App: "celery_lock"}).AwaitHung(t, 2)
 }
 
-func TestLockZoo(t *testing.T) {
-	kinds := []string{"normal", "recursive", "errorcheck", "adaptive", "robust", "pi", "rwlock-writer", "rwlock-readers", "spin",
-		"sem", "cond", "barrier", "join", "stdio", "tz"}
-	glibc, musl := Build(t, "lockzoo.c"), BuildMusl(t, "lockzoo.c")
-	for _, libc := range []string{"glibc", "musl"} {
-		Each(t, func(t *testing.T, root *Root) {
-			for _, kind := range kinds {
-				program := glibc
-				if libc == "musl" {
-					if program = musl; kind == "adaptive" {
-						continue // glibc's own
-					}
-				}
-				for _, mode := range []string{"stuck", "crowd", "beside", "armed", "free"} {
-					t.Run(libc+" "+kind+" "+mode, func(t *testing.T) {
-						p := root.Start(t, Cmd{Args: []string{program, kind, mode}})
-						child := p.AwaitPID(t, "ready", "child")
-						parent := p.AwaitPID(t, "ready", "parent")
-						if parent != p.PID {
-							t.Errorf("parent %d, want %d", parent, p.PID)
-						}
-						threads := map[string]int{"crowd": 4, "beside": 2}[mode]
-						if got := len(Threads(child)); got != max(threads, 1) {
-							t.Errorf("the child has %d threads, want %d", got, max(threads, 1))
-						}
-						switch {
-						case kind == "spin" && (mode == "stuck" || mode == "crowd" || mode == "beside"):
-							AwaitState(t, child, "R")
-						case mode == "stuck" || mode == "crowd":
-							AwaitFutex(t, child)
-						default:
-							AwaitBlocked(t, child)
-						}
-					})
-				}
-			}
-		})
-	}
-}
-
 func TestHealthyZoo(t *testing.T) {
 	program := Build(t, "healthy.c")
 	tests := []struct {

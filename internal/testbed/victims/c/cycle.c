@@ -1,5 +1,5 @@
-// cycle N: N threads (2 to 16), each with a mutex that the next one wants; the
-// first is the main thread.
+// cycle N [beside]: N threads (2 to 16), each with a mutex that the next one wants;
+// the first is the main thread. With "beside" another thread sleeps in pause.
 //
 // Shows: a deadlock that no fork made. It writes "ready pid=PID first=0xADDR" when
 // every thread has its own mutex and is about to want the next.
@@ -27,13 +27,20 @@ static void *hold(void *arg)
 	return NULL;
 }
 
+static void *beside(void *arg)
+{
+	for (;;)
+		pause();
+	return arg;
+}
+
 int main(int argc, char **argv)
 {
 	pthread_t thread;
 
-	count = argc == 2 ? atol(argv[1]) : 0;
+	count = argc >= 2 ? atol(argv[1]) : 0;
 	if (count < 2 || count > 16) {
-		fprintf(stderr, "usage: cycle N\n");
+		fprintf(stderr, "usage: cycle N [beside]\n");
 		return 2;
 	}
 	for (long n = 0; n < count; n++)
@@ -42,6 +49,8 @@ int main(int argc, char **argv)
 	for (long n = 1; n < count; n++)
 		if (pthread_create(&thread, NULL, hold, (void *)n))
 			return 1;
+	if (argc > 2 && pthread_create(&thread, NULL, beside, NULL))
+		return 1;
 	hold((void *)0);
 	return 0;
 }

@@ -5,6 +5,7 @@
 //   sem-signal     the only thread waits for a semaphore that the handler of SIGUSR1 posts
 //   clone-vm       so it does, and a process that shares its memory (CLONE_VM) will post it
 //   shared-futex   it waits for a semaphore in shared memory that another process will post
+//   shared-private-op  it waits at a word of shared memory, by the operation for private memory
 //   shared-mutex   it waits for a process-shared mutex that its parent holds and will release
 //   vfork          it waits for its vfork child, which sleeps
 //   mixed          one thread in poll, seven in futexes
@@ -33,6 +34,7 @@
 #include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <netinet/in.h>
 #include <time.h>
@@ -257,6 +259,10 @@ int main(int argc, char **argv)
 			post_later(g_shared);
 		ready();
 		wait_sem(g_shared);
+	} else if (is("shared-private-op")) {
+		int *word = (int *)((char *)g_shared + 4096);
+		ready();
+		syscall(SYS_futex, word, 128 /* FUTEX_WAIT_PRIVATE */, 0, NULL, NULL, 0);
 	} else if (is("shared-mutex")) {
 		pthread_mutexattr_t attr;
 		pthread_mutexattr_init(&attr);

@@ -2,11 +2,11 @@
 // fork, and a child that wants it or does not.
 //
 // KIND: normal, recursive, errorcheck, adaptive, robust, pi, rwlock-writer (held
-//   for writing, wanted for reading), rwlock-readers (held for reading, wanted
-//   for writing), spin, sem, cond (nobody signals), barrier (nobody comes), join
-//   (a thread that vanished), stdio (a FILE's lock, after a raw clone that no
-//   fork handler sees), tz (libc's time zone lock: the thread is reading a zone
-//   file which is a FIFO).
+//   for writing, wanted for reading), rwlock-writers (held and wanted for
+//   writing), rwlock-readers (held for reading, wanted for writing), spin, sem, cond (nobody signals), barrier (nobody comes), join
+//   (a thread that vanished), stdio (a FILE's lock, after a _Fork or raw clone
+//   that no fork handler sees), tz (glibc's time zone lock: the thread is reading
+//   a zone file which is a FIFO; musl does not wait for one).
 // MODE: stuck   the child's only thread waits for the lock
 //       crowd   so do three more threads of the child
 //       beside  another thread of the child sleeps in poll, with a timeout
@@ -20,6 +20,7 @@
 // with PIDs and TIDs of its own namespace; holder is 0 where nobody holds it,
 // and lock is 0 where the address is the C library's own business.
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -31,6 +32,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -91,7 +93,7 @@ static void make(void)
 	} else if (is("pi")) {
 		check(pthread_mutexattr_setprotocol(&attr, PTHREAD_PRIO_INHERIT), "pthread_mutexattr_setprotocol");
 		check(pthread_mutex_init(&g_lock.mutex, &attr), "pthread_mutex_init");
-	} else if (is("rwlock-writer") || is("rwlock-readers")) {
+	} else if (is("rwlock-writer") || is("rwlock-writers") || is("rwlock-readers")) {
 		check(pthread_rwlock_init(&g_lock.rwlock, NULL), "pthread_rwlock_init");
 	} else if (is("spin")) {
 		check(pthread_spin_init(&g_lock.spin, PTHREAD_PROCESS_PRIVATE), "pthread_spin_init");
@@ -137,7 +139,7 @@ static void take(void)
 	struct tm tm;
 	time_t now = 0;
 
-	if (is("rwlock-writer"))
+	if (is("rwlock-writer") || is("rwlock-writers"))
 		check(pthread_rwlock_wrlock(&g_lock.rwlock), "pthread_rwlock_wrlock");
 	else if (is("rwlock-readers"))
 		check(pthread_rwlock_rdlock(&g_lock.rwlock), "pthread_rwlock_rdlock");
@@ -155,7 +157,7 @@ static void take(void)
 
 static void give(void)
 {
-	if (is("rwlock-writer") || is("rwlock-readers"))
+	if (is("rwlock-writer") || is("rwlock-writers") || is("rwlock-readers"))
 		check(pthread_rwlock_unlock(&g_lock.rwlock), "pthread_rwlock_unlock");
 	else if (is("spin"))
 		check(pthread_spin_unlock(&g_lock.spin), "pthread_spin_unlock");
@@ -177,9 +179,10 @@ static void want(void)
 	else if (is("cond") && !mode_is("free")) {
 		check(pthread_mutex_lock(&g_lock.cond.mutex), "pthread_mutex_lock");
 		check(pthread_cond_wait(&g_lock.cond.cond, &g_lock.cond.mutex), "pthread_cond_wait");
-	} else if (is("barrier"))
+	} else if (is("barrier")) {
 		pthread_barrier_wait(&g_lock.barrier);
-	else if (is("join") && !mode_is("free"))
+		__asm__ volatile(""); // no jump in place of the call: musl's stack tells the kind
+	} else if (is("join") && !mode_is("free"))
 		pthread_join(holder, NULL);
 	else if (is("stdio")) {
 		fputs("hello\n", stream);
@@ -191,6 +194,7 @@ static void want(void)
 static void *hold(void *unused)
 {
 	holder_tid = syscall(SYS_gettid);
+	prctl(PR_SET_NAME, "holder");
 	if (is("tz"))
 		sem_post(&held);
 	take();
@@ -234,7 +238,7 @@ static void child(int ready)
 			pause();
 	want();
 	if (mode_is("free")) {
-		if (is("rwlock-readers") || is("rwlock-writer") || is("sem") || is("spin") || address() == &g_lock.mutex)
+		if (is("rwlock-readers") || is("rwlock-writer") || is("rwlock-writers") || is("sem") || is("spin") || address() == &g_lock.mutex)
 			give();
 	} else
 		fprintf(stderr, "lockzoo: got what nobody can have given\n");
@@ -267,6 +271,18 @@ static void await_fifo(void)
 	} while (atol(call) != SYS_openat || strstr(stat, ") S ") == NULL);
 }
 
+// bare_fork forks without the handlers that would repair the locks of streams:
+// by _Fork where the library has it (glibc 2.34, musl 1.2.2), else by the system
+// call, which leaves the library's record of the thread stale.
+static pid_t bare_fork(void)
+{
+	pid_t (*fork_only)(void) = (pid_t (*)(void))dlsym(RTLD_DEFAULT, "_Fork");
+
+	if (fork_only)
+		return fork_only();
+	return syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+}
+
 int main(int argc, char **argv)
 {
 	int ready[2];
@@ -287,10 +303,7 @@ int main(int argc, char **argv)
 		;
 	if (is("tz") && !mode_is("free"))
 		await_fifo();
-	if (is("stdio"))
-		pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-	else
-		pid = fork();
+	pid = is("stdio") ? bare_fork() : fork();
 	check(pid < 0 ? errno : 0, "fork");
 	if (pid == 0)
 		child(ready[1]);
