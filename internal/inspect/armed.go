@@ -58,7 +58,7 @@ func (j *job) armedNative(p *process, stuck map[uint64]bool) []finding.Finding {
 		}
 		where := p.lockPlace(l.Addr)
 		if l.Stream != 0 {
-			where = "the lock of the stream " + p.place(l.Stream)
+			where = p.streamLock(l.Stream)
 		}
 		f := finding.Finding{
 			Rule: finding.OrphanedLock, Severity: finding.Warning, Confidence: finding.Observed, PID: p.pid, Others: ancestors[:min(1, len(ancestors))],

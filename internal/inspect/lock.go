@@ -10,6 +10,7 @@ import (
 	"forkproof/internal/finding"
 	"forkproof/internal/libc"
 	"forkproof/internal/proc"
+	"forkproof/internal/procmem"
 )
 
 // lock describes the lock that a thread waits for, with its owner.
@@ -66,12 +67,13 @@ func (p *process) where(tid int, w wait) string {
 	if w.Via != "" {
 		from = ", from " + w.Via
 	}
+	if w.Stream != 0 {
+		return p.streamLock(w.Stream) + from
+	}
 	if known, ok := p.libraryLock(w.Addr); ok {
 		return fmt.Sprintf("%s's %s%s", p.libcID.Family, known, from)
 	}
 	switch {
-	case w.Kind == "stdio" && w.Stream != 0:
-		return "the lock of the stream " + p.place(w.Stream) + from
 	case w.Kind == "thread-join":
 		return "the end of a thread" + from
 	case p.libcID.Family == "musl" && (w.Kind == "condition-variable" || w.Kind == "barrier"):
@@ -119,27 +121,43 @@ func (p *process) standardStream(w *wait) {
 	if w.Kind != "libc-internal" || w.OwnerPointer == 0 {
 		return
 	}
-	m, ok := p.fileAround(w.Addr)
+	for stream := range p.standard(w.Addr) {
+		if l, ok := libc.StreamLock(stream, p.mem); ok && l == w.Addr {
+			w.Kind, w.Stream, w.State = "stdio", stream, "stream, held, with waiters"
+		}
+	}
+}
+
+// standard returns the standard streams, with their names, of the C library that
+// addr lies in; none if it lies in another file.
+func (p *process) standard(addr uint64) map[uint64]string {
+	m, ok := p.fileAround(addr)
 	if !ok {
-		return
+		return nil
 	}
 	mod, ok := p.module(m.Start)
 	if !ok || libc.Named(filepath.Base(mod.Name)) == "" {
-		return
+		return nil
 	}
+	out := make(map[uint64]string)
 	for _, name := range []string{"stdin", "stdout", "stderr"} {
-		s, ok := mod.Table.ByName("_IO_2_1_" + name + "_")
-		if !ok {
-			continue
-		}
-		if l, ok := libc.StreamLock(s.Value+mod.Bias, p.mem); ok && l == w.Addr {
-			w.Kind, w.Stream, w.State = "stdio", s.Value+mod.Bias, "stream, held, with waiters"
-			w.name = "the lock of " + name
-			if w.Via != "" {
-				w.name += ", from " + w.Via
+		if s, ok := mod.Table.ByName("_IO_2_1_" + name + "_"); ok { // glibc's
+			out[s.Value+mod.Bias] = name
+		} else if s, ok := mod.Table.ByName(name); ok {
+			if at, err := procmem.Uint64(p.mem, s.Value+mod.Bias); err == nil {
+				out[at] = name
 			}
 		}
 	}
+	return out
+}
+
+// streamLock names the lock of a stream.
+func (p *process) streamLock(stream uint64) string {
+	if name, ok := p.standard(stream)[stream]; ok {
+		return "the lock of " + name
+	}
+	return "the lock of the stream " + p.place(stream)
 }
 
 // fileAround returns the mapping of the file that addr is part of. Variables

@@ -50,6 +50,7 @@ var zooGlibc = []zooLock{
 	{"barrier", "barrier", gLock, false, false, false},
 	{"join", "", "", false, false, false},
 	{"stdio", "stdio", `the lock of the stream \[heap\]\+0x[0-9a-f]+(, from fwrite)?`, true, false, true},
+	{"stderr", "stdio", `the lock of stderr(, from fwrite)?`, true, false, false},
 	{"tz", "libc-internal", `glibc's time zone lock \(tzset_lock\), from localtime_r`, false, false, false},
 }
 
@@ -69,6 +70,7 @@ var zooMusl = []zooLock{
 	{"barrier", "barrier", `a barrier, from pthread_barrier_wait`, false, false, false},
 	{"join", "thread-join", `the end of a thread(, from pthread_join)?`, true, false, false},
 	{"stdio", "stdio", `the lock of the stream .*, from fwrite`, true, false, true},
+	{"stderr", "stdio", `the lock of stderr(, from f.*)?`, true, false, false},
 }
 
 // zooChild is a child of lockzoo as both namespaces know it.
@@ -197,7 +199,7 @@ func zooOf(release string) []zooLock {
 		case locks[i].kind == "join" && release == "forky":
 			// glibc 2.43 makes a thread that vanished look as if it ran.
 			locks[i] = zooLock{"join", "thread-join", `the end of a thread(, from pthread_join)?`, true, false, false}
-		case locks[i].kind == "stdio" && release == "bullseye":
+		case locks[i].lock == "stdio" && release == "bullseye":
 			locks[i].bare = true // glibc 2.31 has no _Fork
 		}
 	}

@@ -5,7 +5,7 @@
 //   for writing, wanted for reading), rwlock-writers (held and wanted for
 //   writing), rwlock-readers (held for reading, wanted for writing), spin, sem, cond (nobody signals), barrier (nobody comes), join
 //   (a thread that vanished), stdio (a FILE's lock, after a _Fork or raw clone
-//   that no fork handler sees), tz (glibc's time zone lock: the thread is reading
+//   that no fork handler sees), stderr (the same of that FILE), tz (glibc's time zone lock: the thread is reading
 //   a zone file which is a FIFO; musl does not wait for one).
 // MODE: stuck   the child's only thread waits for the lock
 //       crowd   so do three more threads of the child
@@ -104,8 +104,8 @@ static void make(void)
 		check(pthread_cond_init(&g_lock.cond.cond, NULL), "pthread_cond_init");
 	} else if (is("barrier")) {
 		check(pthread_barrier_init(&g_lock.barrier, NULL, mode_is("free") ? 1 : 9), "pthread_barrier_init");
-	} else if (is("stdio")) {
-		stream = fopen("/dev/null", "w");
+	} else if (is("stdio") || is("stderr")) {
+		stream = is("stderr") ? stderr : fopen("/dev/null", "w");
 		check(stream ? 0 : errno, "fopen");
 	} else if (is("tz")) {
 		if (!mode_is("free")) {
@@ -126,7 +126,7 @@ static void *address(void)
 {
 	if (is("join") || is("tz"))
 		return NULL;
-	if (is("stdio"))
+	if (is("stdio") || is("stderr"))
 		return stream;
 	if (is("cond"))
 		return &g_lock.cond.cond;
@@ -147,7 +147,7 @@ static void take(void)
 		check(pthread_spin_lock(&g_lock.spin), "pthread_spin_lock");
 	else if (is("sem"))
 		check(sem_wait(&g_lock.sem) ? errno : 0, "sem_wait");
-	else if (is("stdio"))
+	else if (is("stdio") || is("stderr"))
 		flockfile(stream);
 	else if (is("tz"))
 		localtime_r(&now, &tm); // does not return while the FIFO has no writer
@@ -163,7 +163,7 @@ static void give(void)
 		check(pthread_spin_unlock(&g_lock.spin), "pthread_spin_unlock");
 	else if (is("sem"))
 		check(sem_post(&g_lock.sem) ? errno : 0, "sem_post");
-	else if (is("stdio"))
+	else if (is("stdio") || is("stderr"))
 		funlockfile(stream);
 	else if (!is("cond") && !is("barrier") && !is("join") && !is("tz"))
 		check(pthread_mutex_unlock(&g_lock.mutex), "pthread_mutex_unlock");
@@ -184,7 +184,7 @@ static void want(void)
 		__asm__ volatile(""); // no jump in place of the call: musl's stack tells the kind
 	} else if (is("join") && !mode_is("free"))
 		pthread_join(holder, NULL);
-	else if (is("stdio")) {
+	else if (is("stdio") || is("stderr")) {
 		fputs("hello\n", stream);
 		flockfile(stream);
 	} else
@@ -303,7 +303,7 @@ int main(int argc, char **argv)
 		;
 	if (is("tz") && !mode_is("free"))
 		await_fifo();
-	pid = is("stdio") ? bare_fork() : fork();
+	pid = is("stdio") || is("stderr") ? bare_fork() : fork();
 	check(pid < 0 ? errno : 0, "fork");
 	if (pid == 0)
 		child(ready[1]);
