@@ -9,6 +9,7 @@ import (
 	"forkproof/internal/deadlock"
 	"forkproof/internal/finding"
 	"forkproof/internal/libc"
+	"forkproof/internal/proc"
 )
 
 // lock describes the lock that a thread waits for, with its owner.
@@ -61,13 +62,21 @@ func (p *process) where(tid int, w wait) string {
 		}
 		return "a Python lock"
 	}
-	if w.Kind == "libc-internal" {
+	if w.Kind == "libc-internal" && !p.elsewhere(w.Addr) {
 		if w.Via != "" {
 			return fmt.Sprintf("%s's own lock, from %s", p.libcID.Family, w.Via)
 		}
 		return p.libcID.Family + "'s own lock"
 	}
 	return p.place(w.Addr)
+}
+
+// elsewhere reports whether addr lies in a file that is not the C library's: a
+// lock there is not its own, though it looks like one where the memory around it
+// cannot be read.
+func (p *process) elsewhere(addr uint64) bool {
+	m, ok := proc.Find(p.maps, addr)
+	return ok && m.File() && libc.Named(m.Name()) == "" && !libc.Loader(m.Name())
 }
 
 // place names an address by symbol, else by mapping.
