@@ -241,3 +241,29 @@ func TestControlThread(t *testing.T) {
 		}
 	})
 }
+
+// TestHealthyServers wants no warning about servers that are as their authors
+// made them: what they share is by design.
+func TestHealthyServers(t *testing.T) {
+	root := testbed.Open(t, "bookworm")
+	for name, start := range map[string]func(testing.TB, *testbed.Root, testbed.Site) *testbed.Server{
+		"uwsgi": testbed.UWSGI, "celery": testbed.Celery, "php-fpm": testbed.PHPFPM, "puma": testbed.Puma, "unicorn": testbed.Unicorn,
+		"postgresql": testbed.PostgreSQL, "apache": testbed.Apache, "nginx": testbed.Nginx,
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := start(t, root, testbed.Site{})
+			if server.Addr != "" {
+				server.AwaitAccept(t)
+			}
+			o := look(t, server.Master())
+			if len(o.Processes) < 2 {
+				t.Fatalf("%d processes", len(o.Processes))
+			}
+			for _, f := range inherit.Judge(o) {
+				if f.Severity > finding.Info {
+					t.Errorf("%s", text([]finding.Finding{f}))
+				}
+			}
+		})
+	}
+}
