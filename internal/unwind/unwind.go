@@ -150,6 +150,7 @@ type walker struct {
 	mem   memory
 	space Space
 	arch  *arch
+	tries int // words that the searches asked
 }
 
 // place is what is known of one program counter.
