@@ -197,18 +197,29 @@ func TestRestartedThread(t *testing.T) {
 	root := testbed.Open(t, "bookworm")
 	server := testbed.Gunicorn(t, root, testbed.Site{App: "inherited", Workers: 2, Hooks: "inherited", Env: []string{"VICTIM=restart"}})
 	awaitReady(t, server)
-	testbed.Await(t, "the thread to be back", func() bool { return len(testbed.Threads(server.Master())) == 2 })
+	before := restarted(t, server, nil)
 	if all := inherit.Judge(look(t, server.Master())); len(all) > 0 {
 		t.Errorf("findings about a thread that is stopped at each fork:\n%s", text(all))
 	}
 	// A new worker, from a master that has run for a while.
-	victim := server.AwaitWorkers(t)[0]
-	kill(t, victim)
+	kill(t, server.AwaitWorkers(t)[0])
 	server.AwaitWorkers(t)
-	testbed.Await(t, "the thread to be back", func() bool { return len(testbed.Threads(server.Master())) == 2 })
+	restarted(t, server, before)
 	if all := inherit.Judge(look(t, server.Master())); len(all) > 0 {
 		t.Errorf("findings after a worker was forked anew:\n%s", text(all))
 	}
+}
+
+// restarted waits until the master has one thread besides its first, and another
+// one than before, and returns its threads.
+func restarted(t *testing.T, s *testbed.Server, before []int) []int {
+	t.Helper()
+	var now []int
+	testbed.Await(t, "the thread to be back", func() bool {
+		now = testbed.Threads(s.Master())
+		return len(now) == 2 && !slices.Equal(now, before)
+	})
+	return now
 }
 
 // kill ends a worker, which its master replaces.
@@ -231,14 +242,14 @@ func TestControlThread(t *testing.T) {
 			testbed.Await(t, "the thread of the control socket", func() bool { return len(testbed.Threads(server.Master())) > 1 })
 		}
 		for range 2 {
+			threads := testbed.Threads(server.Master())
 			if all := inherit.Judge(look(t, server.Master())); len(all) > 0 {
 				t.Errorf("findings about a healthy gunicorn:\n%s", text(all))
 			}
-			before := server.Workers()
-			kill(t, before[0])
+			kill(t, server.Workers()[0])
 			server.AwaitWorkers(t)
 			if root.Name == "forky" {
-				testbed.Await(t, "the thread of the control socket", func() bool { return len(testbed.Threads(server.Master())) > 1 })
+				restarted(t, server, threads)
 			}
 		}
 	})
