@@ -81,12 +81,17 @@ func healthy(t *testing.T, args ...string) int {
 
 func TestScripts(t *testing.T) {
 	bad, good := deadlocked(t), healthy(t)
+	misfits := misfits(t)
 	testscript.Run(t, testscript.Params{
 		Dir:  filepath.Join("testdata", "script"),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("DEADLOCKED", strconv.Itoa(bad))
 			e.Setenv("HEALTHY", strconv.Itoa(good))
+			for name, value := range misfits {
+				e.Setenv(name, value)
+			}
+			open(t, e.WorkDir)
 			e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, "xdg"))
 			return nil
 		},

@@ -24,6 +24,10 @@ const (
 	maxInterpreters = 1000
 	maxString       = 4096 // characters
 	maxLineTable    = 1 << 20
+	// Of all threads together, against a target that wants to keep its reader
+	// busy: frames, and bytes of what is kept of code objects.
+	maxAllFrames = 100_000
+	maxCode      = 64 << 20
 )
 
 // Errors of this package, for errors.Is.

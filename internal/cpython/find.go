@@ -214,11 +214,16 @@ func (r *Runtime) check() error {
 	// One thread that can be read shows that the offsets are right; others may
 	// be on the move.
 	var bad error
+	left := maxAllFrames
 	for range 3 {
 		for i := range threads {
 			t := &threads[i]
-			if v.stack(t); t.Err == nil && len(t.Frames) > 0 {
+			chain := v.stack(t)
+			if t.Err == nil && len(t.Frames) > 0 {
 				return nil
+			}
+			if left -= 1 + len(chain); left <= 0 {
+				return errMany
 			}
 			if bad == nil {
 				bad = t.Err

@@ -56,6 +56,7 @@ type view struct {
 	lay   *layout
 	types map[uint64]string
 	codes map[uint64]*code
+	kept  int // bytes of codes
 }
 
 func (r *Runtime) newView() *view {
@@ -244,6 +245,9 @@ func (v *view) code(addr uint64) (*code, error) {
 	c.traceable = int(traceable)
 	if l.bytes != absent {
 		c.start = addr + uint64(l.bytes)
+	}
+	if v.kept += len(c.name) + len(c.file) + len(c.lines); v.kept > maxCode {
+		return nil, fmt.Errorf("code objects have more than %d bytes of lines and names: %w", maxCode, ErrImplausible)
 	}
 	v.codes[addr] = c
 	return c, nil

@@ -1,6 +1,7 @@
 package cpython
 
 import (
+	"errors"
 	"fmt"
 
 	"forkproof/internal/procmem"
@@ -53,22 +54,35 @@ func (r *Runtime) Threads() ([]Thread, error) {
 	}
 	v := r.newView()
 	chains := make([][]link, len(threads))
+	left := maxAllFrames
 	for i := range threads {
+		if left <= 0 {
+			threads[i].Err = errMany
+			continue
+		}
 		chains[i] = v.stack(&threads[i])
+		left -= 1 + len(chains[i])
 	}
 	again := r.newView()
 	for i := range threads {
 		t := &threads[i]
+		if errors.Is(t.Err, errMany) {
+			continue
+		}
 		same := again.sameChain(t, chains[i])
-		for try := 0; try < 2 && (!same || t.Err != nil); try++ {
+		for try := 0; try < 2 && left > 0 && (!same || t.Err != nil); try++ {
 			fresh := r.newView()
 			chain := fresh.stack(t)
+			left -= 1 + len(chain)
 			same = r.newView().sameChain(t, chain)
 		}
 		t.Torn = !same
 	}
 	return threads, nil
 }
+
+// errMany is the error for what goes beyond maxAllFrames.
+var errMany = fmt.Errorf("the threads of the process have more than %d frames: %w", maxAllFrames, ErrImplausible)
 
 func (r *Runtime) threadStates(interps []Interpreter) ([]Thread, error) {
 	mem := procmem.Cached(r.mem)

@@ -82,7 +82,23 @@ func Observe(fs proc.FS, s forkserver.Server) (Observation, error) {
 	}
 	o.sockets(fs)
 	o.shared(fs)
+	o.lasting(fs)
 	return o, nil
+}
+
+// lasting drops the threads that have ended since they were read. A master that
+// stops a thread before it forks (gunicorn since 25.2) joins it, and goes on when
+// the thread has said that it ends: for a moment it is still there.
+func (o *Observation) lasting(fs proc.FS) {
+	for i := range o.Processes {
+		p := &o.Processes[i]
+		if len(p.Threads) < 2 {
+			continue
+		}
+		if now, err := fs.Threads(p.ID.PID); err == nil {
+			p.Threads = slices.DeleteFunc(p.Threads, func(t Thread) bool { return !slices.Contains(now, t.TID) })
+		}
+	}
 }
 
 func first(errs []error) error {
@@ -125,7 +141,7 @@ func threads(fs proc.FS, pid int) ([]Thread, error) {
 		if err != nil {
 			return nil, err
 		}
-		if strings.HasPrefix(st.Comm, "iou-") {
+		if strings.HasPrefix(st.Comm, "iou-") || st.Exiting() && tid != pid {
 			continue
 		}
 		t := Thread{TID: tid, Name: st.Comm, Start: st.StartTime, WaitsOn: -1}

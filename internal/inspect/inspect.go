@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -77,7 +76,10 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 		j.gap = 5 * time.Millisecond
 	}
 	doc := &finding.Document{Schema: finding.SchemaV1, Command: "inspect", Time: time.Now().UTC().Format(time.RFC3339), Host: j.host()}
-	var err error
+	err := j.fs.Own()
+	if err != nil {
+		return nil, err
+	}
 	if j.all, err = forkserver.Snapshot(j.fs); err != nil {
 		return nil, err
 	}
@@ -229,30 +231,32 @@ func (j *job) inherited(targets []*process) (found []finding.Finding, notes []st
 			continue
 		}
 		notes = append(notes, o.Notes...)
+		j.named(&o)
 		found = append(found, inherit.Judge(o)...)
 	}
 	return found, notes
 }
 
-// check says of a PID that cannot be a target why not.
-func (j *job) check(pid int) error {
-	st, err := j.fs.Stat(pid)
-	switch {
-	case proc.IsGone(err):
-		if h := j.fs.HidePID(); h != "" && os.Geteuid() != 0 {
-			return fmt.Errorf("no process %d is visible: /proc is mounted with hidepid=%s, so it may be another user's; run as root: %w", pid, h, ErrNothing)
+// named calls the threads of an observation as Python does. Until 3.13 the kernel
+// knows all of them by the name of the program, so that any thread of a worker
+// would pass for one of the master's that was started anew there.
+func (j *job) named(o *inherit.Observation) {
+	for i := range o.Processes {
+		threads := o.Processes[i].Threads
+		if len(threads) < 2 {
+			continue
 		}
-		return fmt.Errorf("no process %d on this machine (it may have ended; inside a container the PIDs are the container's own): %w", pid, ErrNothing)
-	case err != nil:
-		return fmt.Errorf("look at process %d: %w", pid, err)
-	case st.Kthread():
-		return fmt.Errorf("process %d (%s) is a thread of the kernel, which has no memory of its own to look at: %w", pid, st.Comm, ErrNothing)
-	case st.State == 'Z' || st.State == 'X':
-		return fmt.Errorf("process %d (%s) has ended and waits for its parent %d to collect it (a zombie): %w", pid, st.Comm, st.PPID, ErrNothing)
-	case st.PID == j.self:
-		return fmt.Errorf("process %d is forkproof itself: %w", pid, ErrNothing)
+		p := j.open(o.Processes[i].ID.PID)
+		if p.looks[1] == nil {
+			p.look(0)
+			p.looks[1] = p.looks[0]
+		}
+		for k := range threads {
+			if name := p.name(threads[k].TID); p.err == nil && name != "" {
+				threads[k].Name = name
+			}
+		}
 	}
-	return nil
 }
 
 // host describes the machine.
@@ -280,18 +284,4 @@ func (j *job) host() finding.Host {
 
 func describe(id libc.Identity, buildID string) *finding.Libc {
 	return &finding.Libc{Family: id.Family, Version: id.Version, Package: id.Package, Path: id.Path, BuildID: buildID}
-}
-
-// permission turns a refusal into what the user can do.
-func permission(pid int, err error) error {
-	if !proc.IsPermission(err) {
-		return err
-	}
-	hint := "run forkproof as root or as the process's own user"
-	if os.Geteuid() == 0 {
-		hint = "root was refused: in a container the capability SYS_PTRACE is needed (docker run --cap-add SYS_PTRACE; kubectl debug --profile=sysadmin)"
-	} else if b, e := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope"); e == nil && strings.TrimSpace(string(b)) != "0" {
-		hint = "kernel.yama.ptrace_scope is " + strings.TrimSpace(string(b)) + ": run forkproof as root"
-	}
-	return fmt.Errorf("look at process %d: permission denied; %s (%w)", pid, hint, err)
 }

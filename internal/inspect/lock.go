@@ -79,10 +79,18 @@ func (p *process) where(tid int, w wait) string {
 	case p.libcID.Family == "musl" && (w.Kind == "condition-variable" || w.Kind == "barrier"):
 		// The word is one on a waiter's own stack.
 		return "a " + strings.ReplaceAll(w.Kind, "-", " ") + from
-	case w.Kind == "libc-internal":
+	case w.Kind == "libc-internal" && !p.elsewhere(w.Addr):
 		return p.libcID.Family + "'s own lock" + from
 	}
 	return p.place(w.Addr)
+}
+
+// elsewhere reports whether addr lies in a file that is not the C library's: a
+// lock there is not its own, though it looks like one where the memory around it
+// cannot be read.
+func (p *process) elsewhere(addr uint64) bool {
+	m, ok := proc.Find(p.maps, addr)
+	return ok && m.File() && libc.Named(m.Name()) == "" && !libc.Loader(m.Name())
 }
 
 // libraryLock names a lock inside of the C library: by the table of known builds,

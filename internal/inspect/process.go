@@ -67,8 +67,11 @@ func (j *job) open(pid int) *process {
 	p := &process{j: j, pid: pid, stacks: make(map[int][]unwind.Frame), points: make(map[int]uint64)}
 	if p.id, p.err = j.fs.Identity(pid); p.err == nil {
 		p.mem = procmem.Cached(procmem.Open(pid))
+		p.err = j.foreign(pid)
 	}
-	p.server, p.role, _ = j.serverOf(pid)
+	if s, role, ok := j.serverOf(pid); ok {
+		p.server, p.role = s, role
+	}
 	if p.role == forkserver.Worker {
 		if w, _, ok := p.server.Process(pid); ok {
 			p.from = p.server.ForkedFrom(w).ID.PID
@@ -106,8 +109,7 @@ func (p *process) look(i int) {
 		timed = timed || ok && f.Timeout
 	}
 	p.tids = tids
-	if !p.j.fs.Same(p.id) {
-		p.err = proc.ErrGone
+	if p.err = p.j.present(p.id); p.err != nil {
 		return
 	}
 	// The GIL's waiters sleep in a loop of timed waits: only such a process's

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -31,12 +32,7 @@ func (j *job) report(p *process) (finding.Target, []finding.Finding) {
 		t.Command = strings.Join(args, " ")
 	}
 	if p.err != nil {
-		switch {
-		case proc.IsGone(p.err):
-			p.err = fmt.Errorf("process %d ended while it was looked at: %w", p.pid, ErrNothing)
-		default:
-			p.err = permission(p.pid, p.err)
-		}
+		p.err = blind(p.pid, p.err)
 		t.Notes = append(t.Notes, p.err.Error())
 		return t, nil
 	}
@@ -62,7 +58,18 @@ func (j *job) report(p *process) (finding.Target, []finding.Finding) {
 	if len(found) > 0 || !j.many() {
 		found = append(found, j.armed(p, o)...)
 	}
-	t.Notes = append(t.Notes, p.notes...)
+	// What was found was so when it was read; that nothing was found says nothing
+	// of a process that ended, or whose memory could not be read.
+	err := j.present(p.id)
+	if len(found) == 0 && (err != nil || p.err != nil) {
+		p.err = blind(p.pid, cmp.Or(err, p.err))
+		t.Notes = append(t.Notes, p.err.Error())
+		return t, nil
+	}
+	if err != nil {
+		t.Notes = append(t.Notes, fmt.Sprintf("process %d has ended since; what is said of it was read before", p.pid))
+	}
+	t.Notes = append(append(t.Notes, p.halted()...), p.notes...)
 	t.Verdict = p.verdict(found)
 	if len(found) > 0 || !j.many() {
 		if p.load() == nil {
@@ -79,6 +86,7 @@ func (j *job) report(p *process) (finding.Target, []finding.Finding) {
 		if p.python.err != nil {
 			t.Notes = append(t.Notes, "Python's frames could not be read: "+p.python.err.Error())
 		}
+		t.Notes = append(t.Notes, p.damage(t.Exe)...)
 	}
 	if st := p.looks[1]; len(p.tids) > 0 {
 		if inner := st[p.tids[0]].status.InnerPID(); inner != p.pid {

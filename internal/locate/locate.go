@@ -154,7 +154,7 @@ func (m *Machine) Unit(unit string) ([]int, error) {
 	}
 	if len(out) == 0 {
 		if !seen {
-			return nil, none("no process of this machine belongs to any systemd unit (is this a container, or a machine without systemd?), so none to %s", unit)
+			return nil, m.hint(none("no process of this machine belongs to any systemd unit (is this a container, or a machine without systemd?), so none to %s", unit))
 		}
 		return nil, m.hint(none("no process belongs to the systemd unit %s; 'systemctl status %s' says whether it runs", unit, unit))
 	}
@@ -198,7 +198,7 @@ func (m *Machine) Container(prefix string) ([]int, error) {
 	switch len(found) {
 	case 0:
 		if !any {
-			return nil, none("no process of this machine is seen in a container, so none in %s", prefix)
+			return nil, m.hint(none("no process of this machine is seen in a container, so none in %s", prefix))
 		}
 		return nil, m.hint(none("no process is in a container whose ID begins with %s", prefix))
 	case 1:
@@ -285,6 +285,9 @@ func parseGroups(s string) []string {
 
 // hint adds to an error why a process may be there and not be seen.
 func (m *Machine) hint(err error) error {
+	if own := m.fs.Own(); own != nil {
+		return own
+	}
 	if h := m.fs.HidePID(); h != "" && os.Geteuid() != 0 {
 		return fmt.Errorf("%w (/proc is mounted with hidepid=%s, so that other users' processes are not seen: run as root)", err, h)
 	}

@@ -181,18 +181,20 @@ func (f FS) HidePID() string {
 	if err != nil {
 		return ""
 	}
+	hidden := ""
 	for line := range strings.Lines(string(b)) {
 		w := strings.Fields(line)
 		if len(w) < 6 || w[4] != f.root || !strings.Contains(line, " - proc ") {
 			continue
 		}
+		hidden = "" // the last of several mounts is the one that is seen
 		for o := range strings.SplitSeq(w[len(w)-1], ",") {
 			if v, ok := strings.CutPrefix(o, "hidepid="); ok && v != "0" && v != "off" {
-				return v
+				hidden = v
 			}
 		}
 	}
-	return ""
+	return hidden
 }
 
 // IsGone reports whether err says that the process or thread ended.

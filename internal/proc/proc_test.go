@@ -93,13 +93,37 @@ func TestLive(t *testing.T) {
 
 func FuzzParsers(f *testing.F) {
 	f.Add([]byte("1 (x) S 1 2 3"))
+	f.Add([]byte("4242 (a b) c)) S 1 4242 4242 0 -1 4194560 1 0 0 0 7 8 0 0 20 0 3 0 123456 999424 1"))
 	f.Add([]byte("55d0-55d1 r-xp 00002000 fe:01 1234 /usr/bin/a\n"))
+	f.Add([]byte("55d0-55d1 r-xp 00002000 fe:01 1234                       /usr/bin/a b (deleted)\n7f00-7f10 rw-p 00000000 00:00 0 \n7fff-8000 rw-s 00000000 00:01 77  /dev/shm/x\n"))
 	f.Add([]byte("202 0x7f00 0x189 0x0 0x0 0x0 0xffffffff 0x7ffe 0x7fb7\n"))
+	f.Add([]byte("-1 0x7ffe 0x7fb7\n"))
+	f.Add([]byte("running\n"))
 	f.Add([]byte("Name:\tx\nState:\tS (sleeping)\nPid:\t1\nNSpid:\t1\t2\n"))
-	f.Fuzz(func(_ *testing.T, b []byte) {
-		_, _ = ParseStat(b)
-		_, _ = ParseStatus(b)
-		_, _ = ParseSyscall(b)
-		_, _ = ParseMaps(b)
+	f.Add([]byte("\x7fELF\x01\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x03\x00"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, err := ParseStat(b); err == nil && s.State == 0 {
+			t.Errorf("a process in no state: %+v", s)
+		}
+		if s, err := ParseStatus(b); err == nil && (s.State == 0 || s.PID == 0) {
+			t.Errorf("no process: %+v", s)
+		}
+		if s, err := ParseSyscall(b); err == nil && (s.Running && s.Outside || s.Running && s.PC != 0 || s.Outside != (s.Nr == -1)) {
+			t.Errorf("in and out of a system call: %+v", s)
+		}
+		if maps, err := ParseMaps(b); err == nil {
+			for _, m := range maps {
+				if m.End < m.Start || m.Deleted && !m.File() {
+					t.Errorf("mapping %+v", m)
+				}
+				_ = m.Name()
+			}
+			_, _ = Find(maps, 0x55d0)
+		}
+		var h [20]byte
+		copy(h[:], b)
+		if p, err := parseProgram(h); err == nil && p.Bits != 32 && p.Bits != 64 {
+			t.Errorf("a program of %d bits", p.Bits)
+		}
 	})
 }

@@ -29,6 +29,13 @@ const kthread = 0x00200000
 // Kthread reports whether this is a thread of the kernel itself.
 func (s Stat) Kthread() bool { return s.Flags&kthread != 0 }
 
+// exiting is PF_EXITING of the kernel's include/linux/sched.h.
+const exiting = 0x00000004
+
+// Exiting reports whether the thread is on its way out: it runs no code of its
+// program any more.
+func (s Stat) Exiting() bool { return s.Flags&exiting != 0 }
+
 // Stat reads /proc/PID/stat.
 func (f FS) Stat(pid int) (Stat, error) { return readStat(f.Path(pid, "stat")) }
 

@@ -126,7 +126,10 @@ func ofAll(doc *finding.Document, dead int) string {
 // belongs to none.
 type server struct {
 	Title, About, Command string
-	Groups                []group
+	// Inside tells the numbers of the processes within their container, empty
+	// where they are the same.
+	Inside string
+	Groups []group
 }
 
 // group is processes of one server with the same role and verdict.
@@ -156,8 +159,8 @@ func servers(doc *finding.Document) []server {
 	var out []server
 	for _, k := range order {
 		if k < 0 {
-			for _, t := range kin[k] {
-				s := server{Title: fmt.Sprintf("process %d", t.PID), About: about(t), Command: command(t)}
+			for i, t := range kin[k] {
+				s := server{Title: fmt.Sprintf("process %d", t.PID), About: about(t), Command: command(t), Inside: inside(kin[k][i : i+1])}
 				s.Groups = []group{{Verdict: name(t.Verdict), Who: plural(max(1, len(t.Threads)), "thread"), Class: verdictClass(t.Verdict), targets: []*finding.Target{t}}}
 				if len(t.Threads) == 0 {
 					s.Groups[0].Who = name(t.Name)
@@ -178,7 +181,10 @@ func serverOf(master int, targets []*finding.Target) server {
 			first = t
 		}
 	}
-	s := server{Title: fmt.Sprintf("%s, master %d", name(cmp.Or(first.Server, "pre-fork server")), master), About: about(first), Command: command(first)}
+	s := server{
+		Title: fmt.Sprintf("%s, master %d", name(cmp.Or(first.Server, "pre-fork server")), master),
+		About: about(first), Command: command(first), Inside: inside(targets),
+	}
 	if first.PID != master {
 		s.Title += " (not looked at itself)"
 	}
@@ -203,6 +209,30 @@ func serverOf(master int, targets []*finding.Target) server {
 			continue
 		}
 		g.Who = fmt.Sprintf("%s: %s", plural(len(pids), role), ranges(pids))
+	}
+	return s
+}
+
+// inside lists the numbers that processes have in a PID namespace of their own.
+func inside(targets []*finding.Target) string {
+	const most = 16
+	var parts []string
+	left := 0
+	for _, t := range targets {
+		switch {
+		case t.NSPID == 0:
+		case len(parts) == most:
+			left++
+		default:
+			parts = append(parts, fmt.Sprintf("%d is %d", t.PID, t.NSPID))
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	s := "in its own PID namespace " + strings.Join(parts, ", ")
+	if left > 0 {
+		s += fmt.Sprintf(" and so on (%d more)", left)
 	}
 	return s
 }

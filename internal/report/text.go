@@ -204,6 +204,9 @@ func (p *printer) servers(doc *finding.Document) {
 		if s.Command != "" {
 			p.line("  " + p.dim + cut(s.Command, p.width-2) + p.off)
 		}
+		if s.Inside != "" {
+			p.wrap(s.Inside, p.dim, len(s.Inside), "  ", "  ")
+		}
 		for _, g := range s.Groups {
 			text := fmt.Sprintf("%-10s  %s", g.Verdict, g.Who)
 			p.wrap(text, p.of(g.Class), len(g.Verdict), "  ", strings.Repeat(" ", 14))

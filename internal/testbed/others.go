@@ -62,6 +62,10 @@ func PostgreSQL(t testing.TB, root *Root, site Site) *Server {
 	if err != nil {
 		t.Fatalf("testbed: %v", err)
 	}
+	if site.Port != 0 {
+		port = strconv.Itoa(site.Port)
+		addr = net.JoinHostPort(host, port)
+	}
 	const script = `set -e
 bin=$(echo /usr/lib/postgresql/*/bin)
 "$bin/initdb" --no-sync --auth=trust --locale=C -D "$1/data" >"$1/initdb.log" 2>&1

@@ -36,6 +36,8 @@ type Site struct {
 	// Work is the server's writable folder, for a test that puts something
 	// there before the start, such as a FIFO; empty means a new one.
 	Work string
+	// Port is where PostgreSQL listens; 0 means any that is free.
+	Port int
 }
 
 func (s Site) workers() int {

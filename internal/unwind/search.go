@@ -37,6 +37,10 @@ const (
 	// farWindow bounds the search for a direct call. Frames are larger than
 	// that where large arrays are local variables.
 	farWindow = 1 << 20
+	// maxTries bounds how many words of one stack are asked whether they lead to
+	// code, in all searches together: less than a hundred in real stacks, any
+	// number in a process that wants to keep its reader busy.
+	maxTries = 1 << 14
 )
 
 // grade is how well the call before a return address fits the function.
@@ -123,6 +127,9 @@ func (w *walker) scan(regs *Regs, p *place, entry uint64) (best candidate, ambig
 			}
 			if _, ok := w.space.Find(regs.strip(v) - 1); !ok {
 				continue
+			}
+			if w.tries++; w.tries > maxTries {
+				return best, true
 			}
 			c, ok := w.try(regs, p, at, entry)
 			switch {

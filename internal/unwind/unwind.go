@@ -59,6 +59,10 @@ type Frame struct {
 	// Guessed: Searched, and other frames would have been possible. The frame
 	// may be wrong, or frames between it and the one before may be missing.
 	Guessed bool
+	// Damage is what is wrong with the tables that should lead to the caller,
+	// nil for tables that are whole or that do not know the frame. It wraps
+	// cfi.ErrDamaged.
+	Damage error
 }
 
 // Addr is the address to look the frame's function and line up with: within the
@@ -100,6 +104,9 @@ func Stack(mem procmem.Reader, space Space, regs Regs, limit int) ([]Frame, erro
 		}
 		next, cfa, err := w.caller(&regs, &p)
 		searched, guessed = false, false
+		if errors.Is(err, cfi.ErrDamaged) {
+			f.Damage = err
+		}
 		if err != nil && !errors.Is(err, errEnd) {
 			searched = true
 			var found candidate
@@ -143,6 +150,7 @@ type walker struct {
 	mem   memory
 	space Space
 	arch  *arch
+	tries int // words that the searches asked
 }
 
 // place is what is known of one program counter.
