@@ -163,8 +163,10 @@ func Of(fs proc.FS, processes []Process, pid int) (Server, Role, bool) {
 			}
 		}
 	}
-	s, ok := a.server(i)
-	return s, Master, ok
+	if s, ok := a.server(i); ok {
+		return s, Master, true
+	}
+	return Server{}, "", false
 }
 
 func byAge(x, y Process) int {

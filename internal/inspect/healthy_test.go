@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -218,5 +219,88 @@ func TestHealthyPostgreSQL(t *testing.T) {
 	}
 	if !bench.Alive() {
 		t.Errorf("nobody worked meanwhile: %s", bench.Output())
+	}
+}
+
+// TestOtherRuntimes inspects healthy programs that wait in futexes a lot: of Go,
+// Java, Node and Python.
+func TestOtherRuntimes(t *testing.T) {
+	python := func(kind string, root *testbed.Root) func(testing.TB) *testbed.Proc {
+		return func(t testing.TB) *testbed.Proc { return testbed.Python(t, root, "waiting.py", kind) }
+	}
+	programs := map[string]func(testing.TB) *testbed.Proc{
+		"go signal": func(t testing.TB) *testbed.Proc { return testbed.GoWaiter(t, "signal") },
+		"go http":   func(t testing.TB) *testbed.Proc { return testbed.GoWaiter(t, "http") },
+		"node":      testbed.Node,
+		"java":      testbed.Java,
+	}
+	for _, release := range testbed.Releases() {
+		for _, kind := range []string{"pool", "pool-busy", "threads", "asyncio"} {
+			programs[release+" python "+kind] = python(kind, testbed.Open(t, release))
+		}
+	}
+	for name, start := range programs {
+		t.Run(name, func(t *testing.T) {
+			p := start(t)
+			p.AwaitLine(t, "ready.*")
+			if strings.Contains(name, "python") && !strings.HasSuffix(name, "busy") {
+				testbed.AwaitBlocked(t, p.PID)
+			}
+			for range 5 {
+				wellSaid(t, inspectPID(t, p.PID))
+			}
+			switch name {
+			case "go signal":
+				p.Signal(t, syscall.SIGUSR1)
+				p.AwaitLine(t, "woken")
+			}
+			if strings.HasSuffix(name, "threads") {
+				p.Signal(t, syscall.SIGTERM)
+				p.AwaitLine(t, "stopped")
+			}
+		})
+	}
+}
+
+// TestHealthyZoo inspects processes that look deadlocked to the hasty.
+func TestHealthyZoo(t *testing.T) {
+	program := testbed.Build(t, "healthy.c")
+	futex, call := testbed.AwaitFutex, testbed.AwaitBlocked
+	state := func(s string) func(testing.TB, int) []int {
+		return func(t testing.TB, pid int) []int { testbed.AwaitState(t, pid, s); return nil }
+	}
+	for _, root := range []*testbed.Root{testbed.Host(t), testbed.Open(t, "bookworm")} {
+		for _, tt := range []struct {
+			kind  string
+			await func(testing.TB, int) []int
+			wake  syscall.Signal // to the process, or, if it is SIGUSR2, to the other one
+		}{
+			{"accept", call, 0}, {"poll", call, 0}, {"poll-timeout", call, 0}, {"select", call, 0}, {"epoll", call, 0},
+			{"pause", call, 0}, {"sigwait", call, 0}, {"read", call, 0}, {"waitpid", call, 0}, {"futex-timeout", futex, 0},
+			{"sem-signal", futex, syscall.SIGUSR1}, {"clone-vm", futex, syscall.SIGUSR2}, {"shared-futex", futex, syscall.SIGUSR2},
+			{"shared-mutex", futex, syscall.SIGUSR2}, {"mixed", call, 0}, {"sleeper", call, 0}, {"cycle-timed", futex, 0}, {"survivor", call, 0},
+			{"busy", state("R"), 0}, {"vfork", state("D"), 0}, {"timed-loop", state("S"), 0},
+		} {
+			t.Run(root.Name+" "+tt.kind, func(t *testing.T) {
+				p := root.Start(t, testbed.Cmd{Args: []string{program, tt.kind}})
+				pid := p.AwaitPID(t, "ready", "pid")
+				tt.await(t, pid)
+				for range 3 {
+					wellSaid(t, inspectPID(t, pid))
+					wellSaid(t, inspectPID(t, p.PID))
+				}
+				// It was right not to accuse it: it wakes up.
+				switch tt.wake {
+				case 0:
+					return
+				case syscall.SIGUSR2:
+					pid = p.AwaitPID(t, "ready", "other")
+				}
+				if err := syscall.Kill(pid, tt.wake); err != nil {
+					t.Fatal(err)
+				}
+				p.AwaitLine(t, "woken")
+			})
+		}
 	}
 }

@@ -23,6 +23,8 @@ type wait struct {
 	ownerPointer uint64
 	// object is the Python object that has the lock, 0 for none.
 	object uint64
+	// wanted: it is a lock that is held, and not news that is waited for.
+	wanted bool
 }
 
 // observation is a snapshot for the proofs, with what each thread waits for.

@@ -171,6 +171,7 @@ func (p *process) pythonWait(tid int, f libc.Futex, w *wait) {
 	purpose, what := pylock.WaitKind(py.Frames, pylock.Clues{Lock: lock, Native: names})
 	switch purpose {
 	case pylock.Acquire:
+		w.wanted = true
 		w.Exclusive, w.State = p.exclusive(lock, py), "held, wanted by "+at(py)
 	case pylock.ForEvent, pylock.Join:
 		w.Exclusive, w.State = false, "waits for "+what

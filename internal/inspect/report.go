@@ -188,10 +188,17 @@ func stateName(g glance) string {
 
 // findings turns a verdict into findings, one for each thread that waits.
 func (j *job) findings(p *process, s forkserver.Server, o observation, v deadlock.Verdict) []finding.Finding {
+	m, forked := p.parent()
+	// Programs that wait for a signal look so, and are well. Where the fork left no
+	// thread behind there is little reason to doubt it.
+	alone := !v.Proven && (!forked || len(j.candidates(p, m)) == 0)
 	var out []finding.Finding
 	for i, tid := range v.TIDs {
 		if i > 0 && (v.Proof == deadlock.Cycle || v.Proof == deadlock.GILGone) {
 			break
+		}
+		if alone && v.Proof == deadlock.NobodyLeft && !o.waits[tid].wanted {
+			continue // it waits for work, or for somebody's end, as all here do
 		}
 		f := finding.Finding{
 			Rule: finding.Rule(v.Proof), Severity: finding.Critical, Confidence: finding.Observed,
@@ -201,10 +208,7 @@ func (j *job) findings(p *process, s forkserver.Server, o observation, v deadloc
 			f.Confidence = finding.Proven
 		}
 		f.Lock = j.lock(p, tid, o, v)
-		m, forked := p.parent()
-		if !v.Proven && (!forked || len(j.candidates(p, m)) == 0) {
-			// Programs that wait for a signal look so, and are well. Where the fork
-			// left no thread behind there is not even a reason to doubt it.
+		if alone {
 			f.Severity = finding.Warning
 		}
 		if forked {
