@@ -16,6 +16,7 @@ const (
 	DeadlockCycle      Rule = "deadlock-cycle"
 	DeadlockGILGone    Rule = "deadlock-gil-gone"
 	SuspectedSpin      Rule = "suspected-spin"
+	StuckInFork        Rule = "stuck-in-fork"
 	OrphanedLock       Rule = "orphaned-lock"
 	VanishedThread     Rule = "vanished-thread"
 	SharedConnection   Rule = "shared-connection"
@@ -149,7 +150,8 @@ type Lock struct {
 	// Kind is a term of the field: pthread_mutex, pthread_rwlock, stdio,
 	// libc-internal, semaphore, condition-variable, barrier, python-lock,
 	// python-rlock, python-buffered, python-import, python-queue, python-event,
-	// python-internal, gil, openmp-barrier, spin-lock, futex.
+	// python-internal, gil, openmp-barrier, spin-lock, thread-end (it is joined),
+	// futex.
 	Kind    string `json:"kind"`
 	Address Addr   `json:"address"`
 	// Where names the lock: libfoo.so`g_lock, "app.refresh_lock", glibc's time
@@ -157,7 +159,8 @@ type Lock struct {
 	Where string `json:"where,omitempty"`
 	// State is the lock word in the field's words, for example "held, with waiters".
 	State string `json:"state,omitempty"`
-	// OwnerTID is the thread id that the lock records, as the target's own PID
+	// OwnerTID is the thread id that the lock records (for thread-end the one
+	// whose end is waited for), as the target's own PID
 	// namespace counts it; 0 where the lock records none.
 	OwnerTID int    `json:"owner_tid,omitempty"`
 	Owner    *Owner `json:"owner,omitempty"`

@@ -218,7 +218,7 @@ func (j *job) inherited(targets []*process) (found []finding.Finding, notes []st
 		if !asked[s.Master.ID.PID] {
 			s.Workers = slices.DeleteFunc(slices.Clone(s.Workers), func(w forkserver.Process) bool { return !asked[w.ID.PID] })
 		}
-		if len(s.Workers) == 0 {
+		if len(s.Workers) == 0 || s.Master.ID.PID == 0 {
 			continue
 		}
 		o, err := inherit.Observe(j.fs, s)

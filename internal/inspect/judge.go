@@ -1,6 +1,9 @@
 package inspect
 
 import (
+	"fmt"
+	"runtime"
+
 	"forkproof/internal/cpython"
 	"forkproof/internal/deadlock"
 	"forkproof/internal/libc"
@@ -166,9 +169,35 @@ func (j *job) thread(p *process, tid int, waits map[int]wait) deadlock.Thread {
 	if w.Kind == "semaphore" || w.Kind == "futex" {
 		p.pythonWait(tid, f, &w)
 	}
+	if w.Kind == "futex" && !f.Private() {
+		p.joined(f, &w)
+	}
 	waits[tid] = w
 	t.Lock, t.Owner, t.OwnerPointer, t.Shared, t.Exclusive = w.Kind, w.OwnerTID, w.ownerPointer, w.Shared, w.Exclusive
 	return t
+}
+
+// joined recognises the wait for a thread's end, which that thread alone brings
+// about. glibc waits by the shared operation, since the kernel wakes by that, for
+// the word that holds the thread's id (clone(2), CLONE_CHILD_CLEARTID); from 2.43
+// on for another one of the thread's control block. Both lie there.
+func (p *process) joined(f libc.Futex, w *wait) {
+	// The size of struct pthread, which begins at the thread pointer on x86-64 and
+	// ends there on arm64.
+	const block = 0x940
+	for _, tid := range p.tids {
+		at := p.pointer(tid)
+		if at == 0 {
+			continue
+		}
+		if runtime.GOARCH == "arm64" {
+			at -= block
+		}
+		if f.Addr-at < block {
+			w.Kind, w.State, w.OwnerTID, w.Exclusive = "thread-end", "not ended", p.looks[1][tid].status.InnerPID(), true
+			w.name = fmt.Sprintf("the end of thread %s (%d)", p.name(tid), tid)
+		}
+	}
 }
 
 // confirm reports whether what a verdict about owners was drawn from holds still.

@@ -59,8 +59,14 @@ func (j *job) report(p *process) (finding.Target, []finding.Finding) {
 	if p.spins() && len(found) == 0 {
 		found = append(found, j.spinning(p)...)
 	}
+	if !quick && len(found) == 0 {
+		found = append(found, p.stuckInFork(o)...)
+	}
 	if len(found) > 0 || !j.many() {
 		found = append(found, j.armed(p, o)...)
+	}
+	if p.abandoned() {
+		p.notes = append(p.notes, fmt.Sprintf("the master that forked process %d is gone: who left a lock behind cannot be told any more, and locks that nobody waits for yet cannot be found", p.pid))
 	}
 	t.Notes = append(t.Notes, p.notes...)
 	t.Verdict = p.verdict(found)
@@ -87,6 +93,9 @@ func (j *job) report(p *process) (finding.Target, []finding.Finding) {
 	}
 	return t, found
 }
+
+// abandoned reports whether p is a worker whose master is gone.
+func (p *process) abandoned() bool { return p.role == forkserver.Worker && p.from == 0 }
 
 func (j *job) many() bool { return j.count >= manyTargets }
 
@@ -221,9 +230,19 @@ func (j *job) findings(p *process, s forkserver.Server, o observation, v deadloc
 		}
 		f.Title = title(p, f)
 		f.Remedy = remedy(p, f, forked)
+		if f.Rule != finding.DeadlockCycle && ownLock(f) {
+			f.Evidence = append(f.Evidence, fmt.Sprintf("the lock's owner field holds %d, which was the number of the waiting thread before the fork, in process %d", f.Lock.OwnerTID, p.from))
+			f.Remedy = append(f.Remedy, "a fork handler that takes a lock before the fork must give it back in the child too (the third argument of pthread_atfork)")
+		}
 		out = append(out, f)
 	}
 	return out
+}
+
+// ownLock reports whether the thread that waits has the lock itself.
+func ownLock(f finding.Finding) bool {
+	o := f.Lock.Owner
+	return o != nil && o.PID == f.PID && o.TID == f.TID
 }
 
 // who names a process by what it is to its server.
@@ -239,12 +258,23 @@ func title(p *process, f finding.Finding) string {
 	if f.Confidence != finding.Proven {
 		what = "sleeps and nothing but a signal can wake it"
 	}
+	if f.TID != 0 {
+		what += p.insideFork(f.TID)
+	}
 	lock := f.Lock.Where
 	if lock == "" {
 		lock = fmt.Sprintf("a %s at %s", f.Lock.Kind, f.Lock.Address)
 	}
 	t := fmt.Sprintf("%s %s: it waits for %s", who(p), what, lock)
-	if o := f.Lock.Owner; o != nil && o.Name != "" && f.Rule != finding.DeadlockCycle {
+	switch o := f.Lock.Owner; {
+	case o == nil || f.Rule == finding.DeadlockCycle || f.Lock.Kind == "thread-end":
+	case !o.Alive:
+		t += fmt.Sprintf(", which a thread of process %d that has ended since held at the fork", o.PID)
+	case ownLock(f):
+		t += ", which it took itself before the fork"
+	case o.PID == p.pid:
+		t += fmt.Sprintf(", which its own thread %s (%d) holds", o.Name, o.TID)
+	case o.Name != "":
 		who := fmt.Sprintf("thread %s (%d) of process %d", o.Name, o.TID, o.PID)
 		switch o.Basis {
 		case finding.Recorded:
@@ -263,6 +293,9 @@ func remedy(p *process, f finding.Finding, forked bool) []string {
 	}
 	var out []string
 	t := p.server.Traits
+	if p.abandoned() {
+		return []string{fmt.Sprintf("now: kill -KILL %d: it cannot recover, and as its master is gone nobody forks another one in its place; start the server anew", p.pid)}
+	}
 	if c := t.RestartCommand(p.server.Master.ID.PID, p.pid); c != "" && p.role == forkserver.Worker {
 		out = append(out, "now: "+c)
 	} else {

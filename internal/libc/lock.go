@@ -3,6 +3,7 @@ package libc
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"forkproof/internal/procmem"
 )
@@ -220,7 +221,7 @@ func Classify(f Futex, callers []Caller, mem procmem.Reader, id Identity) Waitin
 		if i == 0 {
 			inLibc = lib
 		}
-		if c.Function != "" && (lib || i > 0) {
+		if c.Function != "" && !sleeps(c.Function) && (lib || i > 0) {
 			if w.Via == "" {
 				w.Via = c.Function
 			}
@@ -284,11 +285,18 @@ func libcFunction(callers []Caller) string {
 		if Named(c.Object) == "" && !Loader(c.Object) {
 			return ""
 		}
-		if c.Function != "" {
+		if c.Function != "" && !sleeps(c.Function) {
 			return c.Function
 		}
 	}
 	return ""
+}
+
+// sleeps reports whether a function is the one in which all waits for a lock
+// end. It has a name where the libpthread of glibc up to 2.33 keeps its table of
+// symbols, as Debian's does for debuggers, and says nothing of the lock.
+func sleeps(function string) bool {
+	return strings.HasPrefix(function, "__lll_lock_wait") || strings.HasPrefix(function, "__lll_timedlock_wait")
 }
 
 func isLoaderCall(name string) bool {
