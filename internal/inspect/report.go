@@ -46,6 +46,10 @@ func (j *job) report(p *process) (finding.Target, []finding.Finding) {
 			t.Notes = append(t.Notes, fmt.Sprintf("the program %s was replaced or removed since this process started; what is said of it was read from the old one", exe))
 		}
 	}
+	p.awaitSleep()
+	if p.err != nil {
+		return j.report(p)
+	}
 	o, quick := j.observe(p)
 	var found []finding.Finding
 	if !quick {

@@ -55,23 +55,40 @@ func TestErrorLog(t *testing.T) {
 }
 
 // TestUWSGI proves that workers of uWSGI wait for an interpreter's lock that
-// nobody holds, and clears those that the fork hooks or lazy loading save.
+// nobody holds. Whether a fork leaves it locked is a matter of chance: the thread
+// that computes must have got the lock that uWSGI gives back just before, which
+// it does for most forks on a quiet machine and for few on a busy one.
+// TestHealthyServers has the settings that save all workers.
 func TestUWSGI(t *testing.T) {
 	root := testbed.Open(t, "bookworm")
-	site := testbed.Site{App: "gil_busy", Workers: 4, Flags: []string{"--enable-threads"}}
+	site := testbed.Site{App: "gil_busy", Workers: 8, Flags: []string{"--enable-threads"}}
 	want := expected{finding.DeadlockGILGone, finding.Proven, "gil", "GIL", "computer", finding.Recorded, ""}
-	t.Run("hung", func(t *testing.T) {
-		server := testbed.UWSGI(t, root, site)
-		hung := server.AwaitTimedFutex(t, 1)
-		doc := inspectPID(t, server.Master())
-		t.Logf("%d of 4 workers hang", len(hung))
-		for _, pid := range hung {
-			want.check(t, doc, pid)
+	var server *testbed.Server
+	testbed.Await(t, "a fork that leaves the interpreter's lock locked", func() bool {
+		server = testbed.UWSGI(t, root, site)
+		for range 10 {
+			if len(proofs(inspectPID(t, server.Master()))) > 0 {
+				return true
+			}
 		}
-		says(t, doc)
+		server.Kill()
+		return false
 	})
+	hung := server.AwaitTimedFutex(t, 1)
+	var doc *finding.Document
+	// A look may find one of them awake.
+	testbed.Await(t, "a look at all of them while they sleep", func() bool {
+		doc = inspectPID(t, server.Master())
+		return len(proofs(doc)) >= len(hung)
+	})
+	t.Logf("%d of 8 workers hang", len(hung))
+	for _, pid := range hung {
+		want.check(t, doc, pid)
+	}
+	says(t, doc)
 }
 
+// TestCelery proves the hang of a pool's processes at their start.
 func TestCelery(t *testing.T) {
 	root := testbed.Open(t, "bookworm")
 	server := testbed.Celery(t, root, testbed.Site{App: "celery_lock"})
