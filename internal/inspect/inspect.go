@@ -56,6 +56,9 @@ type job struct {
 	gap       time.Duration
 	count     int
 	libcs     map[libcKey]libc.Identity
+	// named are the names of Python's locks that were found so far; that of no
+	// object says that a copy of this process was searched before.
+	named map[lockKey]string
 }
 
 type libcKey struct {
@@ -70,7 +73,7 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 	j := &job{
 		ctx: ctx,
 		fs:  proc.New("/proc"), files: unwind.NewFiles(), processes: make(map[int]*process),
-		self: os.Getpid(), gap: req.Gap, libcs: make(map[libcKey]libc.Identity),
+		self: os.Getpid(), gap: req.Gap, libcs: make(map[libcKey]libc.Identity), named: make(map[lockKey]string),
 	}
 	defer j.files.Close()
 	if j.gap == 0 {

@@ -234,7 +234,11 @@ func (j *job) findings(p *process, s forkserver.Server, o observation, v deadloc
 		}
 		f.Title = title(p, f)
 		f.Remedy = remedy(p, f, forked)
+		if v.Proof == deadlock.Cycle && p.insideFork(tid) != "" {
+			f.Why += " Here it waits inside fork, so the process makes no child any more."
+		}
 		if f.Rule != finding.DeadlockCycle && ownLock(f) {
+			f.Lock.Owner.Native, f.Lock.Owner.Python = nil, nil // told above
 			f.Evidence = append(f.Evidence, fmt.Sprintf("the lock's owner field holds %d, which was the number of the waiting thread before the fork, in process %d", f.Lock.OwnerTID, p.from))
 			f.Remedy = append(f.Remedy, "a fork handler that takes a lock before the fork must give it back in the child too (the third argument of pthread_atfork)")
 		}
@@ -309,11 +313,15 @@ func remedy(p *process, f finding.Finding, forked bool) []string {
 		if n := t.HungNote(p.server.Name); n != "" && f.Rule != finding.OrphanedLock {
 			out = append(out, n)
 		}
+		if f.Lock.Kind == "gil" && p.server.Kind == forkserver.UWSGI {
+			// plugins/python/python_plugin.c; the option is there from 2.0.21 on.
+			out = append(out, "for good: add --py-call-uwsgi-fork-hooks, (2.0.21 or later), by which uWSGI takes the interpreter's lock before it forks and tells Python of the fork")
+		}
 		if t.LoadAfterFork != "" {
 			out = append(out, "for good: "+t.LoadAfterFork)
 		}
 		if h, ok := t.WorkerHook(); ok {
-			out = append(out, fmt.Sprintf("or start threads, and make anew what they lock, in each worker: %s %s", h.Name, h.Use))
+			out = append(out, fmt.Sprintf("or start threads, and make anew what they lock, in each worker: %s (%s)", h.Name, h.Use))
 		}
 	}
 	if forked && f.Lock.Kind == "openmp-barrier" {
