@@ -152,6 +152,11 @@ func (p *process) holder(w wait) *finding.Owner {
 
 func (p *process) owner(tid int) *finding.Owner {
 	t := p.describe(tid)
+	// The frames of a thread that runs may change while they are read.
+	for try := 0; try < 10 && len(t.Native)+len(t.Python) == 0 && p.interpreter() != nil; try++ {
+		p.python.read = false
+		t.Python = p.pythonFrames(tid)
+	}
 	return &finding.Owner{PID: p.pid, TID: tid, Name: p.name(tid), Alive: true, State: t.State, Basis: finding.Recorded, Native: t.Native, Python: t.Python}
 }
 
