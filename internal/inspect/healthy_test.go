@@ -304,3 +304,22 @@ func TestHealthyZoo(t *testing.T) {
 		}
 	}
 }
+
+// TestHostileMemory finds no lock left behind in memory that is full of what looks
+// like one: thread ids as large as a busy machine's and as small as a container's.
+func TestHostileMemory(t *testing.T) {
+	for _, root := range []*testbed.Root{testbed.Host(t), testbed.Open(t, "bookworm")} {
+		t.Run(root.Name, func(t *testing.T) {
+			p := testbed.Python(t, root, "hostile.py", "16")
+			child := p.AwaitPID(t, "ready", "child")
+			testbed.AwaitBlocked(t, child)
+			for range 3 {
+				doc := inspectPID(t, child)
+				wellSaid(t, doc)
+				if notes := doc.Targets[0].Notes; len(notes) > 0 {
+					t.Errorf("notes %q", notes)
+				}
+			}
+		})
+	}
+}
