@@ -15,7 +15,7 @@ for n in range(4):
     threading.Thread(target=threading.Event().wait, name="idle-%d" % n, daemon=True).start()
 IDS = [thread.native_id for thread in threading.enumerate()]
 MUTEX = [1, 0, 0, 1, 0, 0, 0, 0, 0, 0]
-RWLOCK = [0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+RWLOCK = [3, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 
 
 def held(image, at, owner):
