@@ -16,6 +16,7 @@ const (
 	DeadlockCycle      Rule = "deadlock-cycle"
 	DeadlockGILGone    Rule = "deadlock-gil-gone"
 	SuspectedSpin      Rule = "suspected-spin"
+	StuckInFork        Rule = "stuck-in-fork"
 	OrphanedLock       Rule = "orphaned-lock"
 	VanishedThread     Rule = "vanished-thread"
 	SharedConnection   Rule = "shared-connection"
@@ -147,9 +148,9 @@ type Finding struct {
 // Lock is a lock in a target's memory, named as well as it can be.
 type Lock struct {
 	// Kind is a term of the field: pthread_mutex, pthread_rwlock, stdio,
-	// libc-internal, semaphore, condition-variable, barrier, thread-join,
-	// pthread-once, python-lock,
-	// python-rlock, python-buffered, python-import, python-queue, python-event,
+	// libc-internal, semaphore, condition-variable, barrier, thread-join
+	// (the end of a thread), pthread-once, python-lock, python-rlock,
+	// python-buffered, python-import, python-queue, python-event,
 	// python-internal, gil, openmp-barrier, spin-lock, futex.
 	Kind    string `json:"kind"`
 	Address Addr   `json:"address"`
@@ -158,7 +159,8 @@ type Lock struct {
 	Where string `json:"where,omitempty"`
 	// State is the lock word in the field's words, for example "held, with waiters".
 	State string `json:"state,omitempty"`
-	// OwnerTID is the thread id that the lock records, as the target's own PID
+	// OwnerTID is the thread id that the lock records (for thread-join the one
+	// whose end is waited for), as the target's own PID
 	// namespace counts it; 0 where the lock records none.
 	OwnerTID int    `json:"owner_tid,omitempty"`
 	Owner    *Owner `json:"owner,omitempty"`

@@ -48,7 +48,9 @@ type Server struct {
 	// Kind is one of the constants above.
 	Kind string
 	// Name is for people, for example "gunicorn (gthread workers)".
-	Name   string
+	Name string
+	// Master is where the workers come from. Its PID is 0 where it is gone: there
+	// is then one worker, which it left behind.
 	Master Process
 	// Workers are all processes that were forked from the master or, in Puma
 	// and Pitchfork, from one another, in the order in which they started.
@@ -89,7 +91,10 @@ func (s Server) Process(pid int) (Process, Role, bool) {
 
 // PIDs lists the master and the workers.
 func (s Server) PIDs() []int {
-	pids := []int{s.Master.ID.PID}
+	var pids []int
+	if s.Master.ID.PID != 0 {
+		pids = append(pids, s.Master.ID.PID)
+	}
 	for _, w := range s.Workers {
 		pids = append(pids, w.ID.PID)
 	}
@@ -163,8 +168,11 @@ func Of(fs proc.FS, processes []Process, pid int) (Server, Role, bool) {
 			}
 		}
 	}
-	s, ok := a.server(i)
-	return s, Master, ok
+	if s, ok := a.server(i); ok {
+		_, role, ok := s.Process(pid)
+		return s, role, ok
+	}
+	return Server{}, "", false
 }
 
 func byAge(x, y Process) int {

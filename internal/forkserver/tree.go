@@ -3,6 +3,7 @@ package forkserver
 import (
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"forkproof/internal/proc"
@@ -140,6 +141,14 @@ func (a *analysis) server(m int) (Server, bool) {
 		return a.generic(m, kids)
 	}
 	r := a.list[k]
+	if len(kids) == 0 && a.all[m].image.noExec && !strings.Contains(a.all[m].Command(), "master") {
+		// A master was started by execve, or has made itself a daemon and has
+		// workers, or says that it is one (php-fpm may have no worker for a while):
+		// this process is a copy of a master that is gone.
+		s := Server{Kind: r.Kind, Name: r.Kind, Traits: r.Traits, origin: make(map[int]Process)}
+		s.add(r, a.all[m])
+		return s, true
+	}
 	s := Server{Kind: r.Kind, Name: r.Kind, Master: a.all[m], Traits: r.Traits}
 	s.Master.Title = string(Master)
 	s.origin = make(map[int]Process)

@@ -55,6 +55,9 @@ type job struct {
 	gap       time.Duration
 	count     int
 	libcs     map[libcKey]libc.Identity
+	// named are the names of Python's locks that were found so far; that of no
+	// object says that a copy of this process was searched before.
+	named map[lockKey]string
 }
 
 type libcKey struct {
@@ -69,7 +72,7 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 	j := &job{
 		ctx: ctx,
 		fs:  proc.New("/proc"), files: unwind.NewFiles(), processes: make(map[int]*process),
-		self: os.Getpid(), gap: req.Gap, libcs: make(map[libcKey]libc.Identity),
+		self: os.Getpid(), gap: req.Gap, libcs: make(map[libcKey]libc.Identity), named: make(map[lockKey]string),
 	}
 	defer j.files.Close()
 	if j.gap == 0 {
@@ -220,7 +223,7 @@ func (j *job) inherited(targets []*process) (found []finding.Finding, notes []st
 		if !asked[s.Master.ID.PID] {
 			s.Workers = slices.DeleteFunc(slices.Clone(s.Workers), func(w forkserver.Process) bool { return !asked[w.ID.PID] })
 		}
-		if len(s.Workers) == 0 {
+		if len(s.Workers) == 0 || s.Master.ID.PID == 0 {
 			continue
 		}
 		o, err := inherit.Observe(j.fs, s)
@@ -231,16 +234,16 @@ func (j *job) inherited(targets []*process) (found []finding.Finding, notes []st
 			continue
 		}
 		notes = append(notes, o.Notes...)
-		j.named(&o)
+		j.nameThreads(&o)
 		found = append(found, inherit.Judge(o)...)
 	}
 	return found, notes
 }
 
-// named calls the threads of an observation as Python does. Until 3.13 the kernel
+// nameThreads calls the threads of an observation as Python does. Until 3.13 the kernel
 // knows all of them by the name of the program, so that any thread of a worker
 // would pass for one of the master's that was started anew there.
-func (j *job) named(o *inherit.Observation) {
+func (j *job) nameThreads(o *inherit.Observation) {
 	for i := range o.Processes {
 		threads := o.Processes[i].Threads
 		if len(threads) < 2 {

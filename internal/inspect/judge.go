@@ -1,6 +1,9 @@
 package inspect
 
 import (
+	"fmt"
+	"slices"
+
 	"forkproof/internal/cpython"
 	"forkproof/internal/deadlock"
 	"forkproof/internal/libc"
@@ -23,6 +26,8 @@ type wait struct {
 	ownerPointer uint64
 	// object is the Python object that has the lock, 0 for none.
 	object uint64
+	// wanted: it is a lock that is held, and not news that is waited for.
+	wanted bool
 }
 
 // observation is a snapshot for the proofs, with what each thread waits for.
@@ -164,6 +169,11 @@ func (j *job) thread(p *process, tid int, waits map[int]wait) deadlock.Thread {
 		p.pythonWait(tid, f, &w)
 	}
 	p.standardStream(&w)
+	if w.Kind == "thread-join" {
+		if i := slices.IndexFunc(p.tids, func(tid int) bool { return p.pointer(tid) == w.ownerPointer }); i >= 0 && w.ownerPointer != 0 {
+			w.name = fmt.Sprintf("the end of thread %s (%d)", p.name(p.tids[i]), p.tids[i])
+		}
+	}
 	waits[tid] = w
 	t.Lock, t.Owner, t.OwnerPointer, t.Shared, t.Exclusive = w.Kind, w.OwnerTID, w.ownerPointer, w.Shared, w.Exclusive
 	return t

@@ -35,13 +35,18 @@ func (j *job) lock(p *process, tid int, o observation, v deadlock.Verdict) *find
 		l.Owner = p.holder(w)
 		return l
 	}
-	if m, ok := p.parent(); ok && m.err == nil {
-		switch {
-		case l.OwnerTID != 0:
-			l.Owner = m.ownerByTID(l.OwnerTID)
-		case owner != 0:
-			l.Owner = m.ownerByPointer(owner)
+	m, forked := p.parent()
+	forked = forked && m.err == nil
+	switch {
+	case l.OwnerTID != 0 && p.here(l.OwnerTID):
+		l.Owner = p.holder(w)
+	case l.OwnerTID != 0 && forked:
+		l.Owner = m.ownerByTID(l.OwnerTID)
+		if was := m.pointer(l.Owner.TID); l.Owner.Alive && was != 0 && was == p.pointer(p.pid) {
+			l.Owner = p.owner(p.pid)
 		}
+	case owner != 0 && forked:
+		l.Owner = m.ownerByPointer(owner)
 	}
 	if l.Owner != nil && l.OwnerTID == 0 {
 		l.OwnerTID = l.Owner.TID
@@ -241,6 +246,12 @@ func (p *process) ownerByPointer(pointer uint64) *finding.Owner {
 	return nil
 }
 
+// here reports whether a thread of the process has this number in its own PID
+// namespace.
+func (p *process) here(inner int) bool {
+	return slices.ContainsFunc(p.tids, func(tid int) bool { return p.looks[1][tid].status.InnerPID() == inner })
+}
+
 // holder finds the thread of this very process that holds a lock.
 func (p *process) holder(w wait) *finding.Owner {
 	if w.ownerPointer != 0 {
@@ -254,6 +265,11 @@ func (p *process) holder(w wait) *finding.Owner {
 
 func (p *process) owner(tid int) *finding.Owner {
 	t := p.describe(tid)
+	// The frames of a thread that runs may change while they are read.
+	for try := 0; try < 10 && len(t.Native)+len(t.Python) == 0 && p.interpreter() != nil; try++ {
+		p.python.read = false
+		t.Python = p.pythonFrames(tid)
+	}
 	return &finding.Owner{PID: p.pid, TID: tid, Name: p.name(tid), Alive: true, State: t.State, Basis: finding.Recorded, Native: t.Native, Python: t.Python}
 }
 

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"forkproof/internal/elffile"
 	"forkproof/internal/forkserver"
@@ -116,6 +117,31 @@ func (p *process) look(i int) {
 	// interpreter is worth reading this early.
 	if timed || p.python.gil[0] != nil {
 		p.python.gil[i] = p.readGIL()
+	}
+}
+
+// awaitSleep looks again, for a little while, at a forked Python process that only
+// ran whenever it was looked at. Who waits for the interpreter's lock wakes up
+// every 5 ms, and where many want a processor it takes long to fall asleep again.
+func (p *process) awaitSleep() {
+	const times, apart = 10, 3 * time.Millisecond
+	for range times {
+		ran := false
+		for i := range p.looks {
+			for _, g := range p.looks[i] {
+				if _, ok := futexOf(g.call); ok {
+					return
+				}
+				ran = ran || g.call.Running
+			}
+		}
+		if !ran || p.from == 0 || p.interpreter() == nil {
+			return
+		}
+		time.Sleep(apart)
+		if p.look(1); p.err != nil {
+			return
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"forkproof/internal/cpython"
 	"forkproof/internal/finding"
@@ -121,6 +122,18 @@ func (p *process) pyThread(tid int) (cpython.Thread, bool) {
 	return found, ok
 }
 
+// lockKey tells the copies of one Python lock in the workers of one master: they
+// have one address, and one name.
+type lockKey struct {
+	from   int
+	object uint64
+	kind   pylock.Kind
+}
+
+// firstSearch bounds the search for a lock's name in the first of several
+// workers. It may take long on a busy machine; the others get the name from it.
+const firstSearch = 200 * time.Millisecond
+
 // objects returns the interpreter's objects, nil where they cannot be read.
 func (p *process) objects() *pylock.Heap {
 	rt := p.interpreter()
@@ -128,7 +141,12 @@ func (p *process) objects() *pylock.Heap {
 		return p.python.heap
 	}
 	// A release that is not known has locks without names, and that is all.
-	p.python.heap, _ = pylock.Open(procmem.Open(p.pid), rt, pylock.Limits{})
+	limits := pylock.Limits{}
+	if p.j.named[lockKey{from: p.from}] == "" {
+		p.j.named[lockKey{from: p.from}] = "searched"
+		limits.Time = firstSearch
+	}
+	p.python.heap, _ = pylock.Open(procmem.Open(p.pid), rt, limits)
 	return p.python.heap
 }
 
@@ -171,6 +189,7 @@ func (p *process) pythonWait(tid int, f libc.Futex, w *wait) {
 	purpose, what := pylock.WaitKind(py.Frames, pylock.Clues{Lock: lock, Native: names})
 	switch purpose {
 	case pylock.Acquire:
+		w.wanted = true
 		w.Exclusive, w.State = p.exclusive(lock, py), "held, wanted by "+at(py)
 	case pylock.ForEvent, pylock.Join:
 		w.Exclusive, w.State = false, "waits for "+what
@@ -190,6 +209,12 @@ func (p *process) pythonWait(tid int, f libc.Futex, w *wait) {
 	}
 	if lock.Kind == pylock.KindInternal {
 		w.name = "a mutex of the interpreter's own"
+	}
+	if key := (lockKey{p.from, lock.Object, lock.Kind}); p.from != 0 && lock.Object != 0 {
+		if w.name == "" {
+			w.name = p.j.named[key]
+		}
+		p.j.named[key] = w.name
 	}
 }
 

@@ -42,6 +42,10 @@ func (j *job) report(p *process) (finding.Target, []finding.Finding) {
 			t.Notes = append(t.Notes, fmt.Sprintf("the program %s was replaced or removed since this process started; what is said of it was read from the old one", exe))
 		}
 	}
+	p.awaitSleep()
+	if p.err != nil {
+		return j.report(p)
+	}
 	o, quick := j.observe(p)
 	var found []finding.Finding
 	if !quick {
@@ -54,6 +58,9 @@ func (j *job) report(p *process) (finding.Target, []finding.Finding) {
 	}
 	if p.spins() && len(found) == 0 {
 		found = append(found, j.spinning(p)...)
+	}
+	if !quick && len(found) == 0 {
+		found = append(found, p.stuckInFork(o)...)
 	}
 	if len(found) > 0 || !j.many() {
 		found = append(found, j.armed(p, o)...)
@@ -68,6 +75,9 @@ func (j *job) report(p *process) (finding.Target, []finding.Finding) {
 	}
 	if err != nil {
 		t.Notes = append(t.Notes, fmt.Sprintf("process %d has ended since; what is said of it was read before", p.pid))
+	}
+	if p.abandoned() {
+		p.notes = append(p.notes, fmt.Sprintf("the master that forked process %d is gone: who left a lock behind cannot be told any more, and locks that nobody waits for yet cannot be found", p.pid))
 	}
 	t.Notes = append(append(t.Notes, p.halted()...), p.notes...)
 	t.Verdict = p.verdict(found)
@@ -95,6 +105,9 @@ func (j *job) report(p *process) (finding.Target, []finding.Finding) {
 	}
 	return t, found
 }
+
+// abandoned reports whether p is a worker whose master is gone.
+func (p *process) abandoned() bool { return p.role == forkserver.Worker && p.from == 0 }
 
 func (j *job) many() bool { return j.count >= manyTargets }
 
@@ -196,10 +209,17 @@ func stateName(g glance) string {
 
 // findings turns a verdict into findings, one for each thread that waits.
 func (j *job) findings(p *process, s forkserver.Server, o observation, v deadlock.Verdict) []finding.Finding {
+	m, forked := p.parent()
+	// Programs that wait for a signal look so, and are well. Where the fork left no
+	// thread behind there is little reason to doubt it.
+	alone := !v.Proven && (!forked || len(j.candidates(p, m)) == 0)
 	var out []finding.Finding
 	for i, tid := range v.TIDs {
 		if i > 0 && (v.Proof == deadlock.Cycle || v.Proof == deadlock.GILGone) {
 			break
+		}
+		if alone && v.Proof == deadlock.NobodyLeft && !o.waits[tid].wanted {
+			continue // it waits for work, or for somebody's end, as all here do
 		}
 		f := finding.Finding{
 			Rule: finding.Rule(v.Proof), Severity: finding.Critical, Confidence: finding.Observed,
@@ -209,10 +229,7 @@ func (j *job) findings(p *process, s forkserver.Server, o observation, v deadloc
 			f.Confidence = finding.Proven
 		}
 		f.Lock = j.lock(p, tid, o, v)
-		m, forked := p.parent()
-		if !v.Proven && (!forked || len(j.candidates(p, m)) == 0) {
-			// Programs that wait for a signal look so, and are well. Where the fork
-			// left no thread behind there is not even a reason to doubt it.
+		if alone {
 			f.Severity = finding.Warning
 		}
 		if forked {
@@ -225,9 +242,23 @@ func (j *job) findings(p *process, s forkserver.Server, o observation, v deadloc
 		}
 		f.Title = title(p, f)
 		f.Remedy = remedy(p, f, forked)
+		if v.Proof == deadlock.Cycle && p.insideFork(tid) != "" {
+			f.Why += " Here it waits inside fork, so the process makes no child any more."
+		}
+		if f.Rule != finding.DeadlockCycle && ownLock(f) {
+			f.Lock.Owner.Native, f.Lock.Owner.Python = nil, nil // told above
+			f.Evidence = append(f.Evidence, fmt.Sprintf("the lock's owner field holds %d, which was the number of the waiting thread before the fork, in process %d", f.Lock.OwnerTID, p.from))
+			f.Remedy = append(f.Remedy, "a fork handler that takes a lock before the fork must give it back in the child too (the third argument of pthread_atfork)")
+		}
 		out = append(out, f)
 	}
 	return out
+}
+
+// ownLock reports whether the thread that waits has the lock itself.
+func ownLock(f finding.Finding) bool {
+	o := f.Lock.Owner
+	return o != nil && o.PID == f.PID && o.TID == f.TID
 }
 
 // who names a process by what it is to its server.
@@ -243,12 +274,23 @@ func title(p *process, f finding.Finding) string {
 	if f.Confidence != finding.Proven {
 		what = "sleeps and nothing but a signal can wake it"
 	}
+	if f.TID != 0 {
+		what += p.insideFork(f.TID)
+	}
 	lock := f.Lock.Where
 	if lock == "" {
 		lock = fmt.Sprintf("a %s at %s", f.Lock.Kind, f.Lock.Address)
 	}
 	t := fmt.Sprintf("%s %s: it waits for %s", who(p), what, lock)
-	if o := f.Lock.Owner; o != nil && o.Name != "" && f.Rule != finding.DeadlockCycle {
+	switch o := f.Lock.Owner; {
+	case o == nil || f.Rule == finding.DeadlockCycle || f.Lock.Kind == "thread-join":
+	case !o.Alive:
+		t += fmt.Sprintf(", which a thread of process %d that has ended since held at the fork", o.PID)
+	case ownLock(f):
+		t += ", which it took itself before the fork"
+	case o.PID == p.pid:
+		t += fmt.Sprintf(", which its own thread %s (%d) holds", o.Name, o.TID)
+	case o.Name != "":
 		who := fmt.Sprintf("thread %s (%d) of process %d", o.Name, o.TID, o.PID)
 		switch {
 		case f.Lock.Kind == "thread-join":
@@ -269,6 +311,9 @@ func remedy(p *process, f finding.Finding, forked bool) []string {
 	}
 	var out []string
 	t := p.server.Traits
+	if p.abandoned() {
+		return []string{fmt.Sprintf("now: kill -KILL %d: it cannot recover, and as its master is gone nobody forks another one in its place; start the server anew", p.pid)}
+	}
 	if c := t.RestartCommand(p.server.Master.ID.PID, p.pid); c != "" && p.role == forkserver.Worker {
 		out = append(out, "now: "+c)
 	} else {
@@ -278,11 +323,15 @@ func remedy(p *process, f finding.Finding, forked bool) []string {
 		if n := t.HungNote(p.server.Name); n != "" && f.Rule != finding.OrphanedLock {
 			out = append(out, n)
 		}
+		if f.Lock.Kind == "gil" && p.server.Kind == forkserver.UWSGI {
+			// plugins/python/python_plugin.c; the option is there from 2.0.21 on.
+			out = append(out, "for good: add --py-call-uwsgi-fork-hooks, (2.0.21 or later), by which uWSGI takes the interpreter's lock before it forks and tells Python of the fork")
+		}
 		if t.LoadAfterFork != "" {
 			out = append(out, "for good: "+t.LoadAfterFork)
 		}
 		if h, ok := t.WorkerHook(); ok {
-			out = append(out, fmt.Sprintf("or start threads, and make anew what they lock, in each worker: %s %s", h.Name, h.Use))
+			out = append(out, fmt.Sprintf("or start threads, and make anew what they lock, in each worker: %s (%s)", h.Name, h.Use))
 		}
 	}
 	if forked && f.Lock.Kind == "openmp-barrier" {

@@ -86,7 +86,7 @@ func (want expected) check(t *testing.T, doc *finding.Document, pid int) {
 	if o := f.Lock.Owner; want.owner != "" {
 		if o == nil {
 			t.Errorf("no owner, want %s", want.owner)
-		} else if o.Name != want.owner || o.Basis != want.basis || !o.Alive || len(o.Native) == 0 {
+		} else if o.Name != want.owner || o.Basis != want.basis || !o.Alive || len(o.Native)+len(o.Python) == 0 {
 			t.Errorf("owner %q, %s, alive %v, %d frames; want %s, %s, alive, with its stack", o.Name, o.Basis, o.Alive, len(o.Native), want.owner, want.basis)
 		}
 	}

@@ -117,6 +117,20 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
+// TestUsers has mutexes that count more users than their owner: as many threads
+// as there were may wait on a condition with one, and no more.
+func TestUsers(t *testing.T) {
+	words, target := own(t, 1<<20)
+	target.Vanished = []orphan.Thread{{Inner: 70000}, {Inner: 80000}}
+	for i, users := range []uint32{1, 3, 4, 67} {
+		mutex(words, 1000*(i+1), 70000)
+		words[1000*(i+1)+3] = users
+	}
+	if res, got := find(t, target); !slices.Equal(got, []uint64{4000, 8000}) {
+		t.Errorf("found %x, want those of 1 and 3 users; dropped %v", got, res.Dropped)
+	}
+}
+
 // TestWhoseLock looks at owners of every standing.
 func TestWhoseLock(t *testing.T) {
 	words, target := own(t, 1<<20)

@@ -172,6 +172,7 @@ const (
 	dropEnded    = "owner unknown, and no static lock"
 	dropStream   = "no stream"
 	dropInitial  = "as in the file"
+	dropUsers    = "more users than there were threads"
 	dropChance   = "may be chance: the memory is full of such numbers"
 )
 
@@ -214,6 +215,9 @@ func (s *search) confirm(c candidate) (Lock, string) {
 	// that hold together stands by itself.
 	tied := now.link != 0 || c.stream != 0 || l.Parent == ParentFree || l.Parent == ParentOther
 	switch {
+	// All its users were threads of the parent at the fork.
+	case !tied && int(now.users) > len(s.t.Vanished)+1:
+		return Lock{}, dropUsers
 	case !tied && !l.Static && s.crowd[now.owner] > mostHeld,
 		!tied && !s.noise[s.class(c)].credible(now.owner, s.suspects(who)):
 		return Lock{}, dropChance

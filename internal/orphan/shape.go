@@ -14,6 +14,9 @@ type shape struct {
 	owner  uint32
 	tcb    uint64
 	shared bool
+	// users is how many threads a mutex of glibc counts that hold it or wait on a
+	// condition with it; 0 for others.
+	users uint32
 	// link is the address of a pointer that must lead back to back: the list of
 	// held mutexes that robust ones of glibc and all of musl are part of. 0:
 	// there is none.
@@ -55,7 +58,7 @@ func glibcMutex(addr uint64, b []byte) (shape, bool) {
 			return shape{}, false
 		}
 	}
-	s := shape{kind: "pthread_mutex", state: m.TypeName() + " mutex, held", owner: m.Owner, shared: m.Shared()}
+	s := shape{kind: "pthread_mutex", state: m.TypeName() + " mutex, held", owner: m.Owner, shared: m.Shared(), users: m.Users}
 	switch {
 	case m.Kind&pp != 0:
 		// The ceiling lies above bit 19 (PTHREAD_MUTEX_PRIO_CEILING_SHIFT).

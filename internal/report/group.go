@@ -221,6 +221,12 @@ func (b *block) waits(doc *finding.Document) string {
 	default:
 		return ""
 	}
+	if b.Lock != nil && b.Lock.Kind == "gil" {
+		if len(b.all) > 1 {
+			return s + ", which wake every few milliseconds and find the lock held"
+		}
+		return s + ", which wakes every few milliseconds and finds the lock held"
+	}
 	if b.most == 0 {
 		return s
 	}

@@ -64,6 +64,13 @@ func Rules() []Rule {
 			Do:    []string{"Look at the stack: if it ends in a spinlock's slow path and stays there, replace the process.", afterFork},
 		},
 		{
+			Name: finding.StuckInFork, Severity: finding.Warning, Confidence: "observed",
+			Short: "a thread sleeps inside fork() for longer than handlers take",
+			Means: "A fork handler (pthread_atfork, os.register_at_fork) waits for a lock or for the end of a thread, and fork does not return: a master in this state makes no workers. Where nothing can end the wait, this is reported as a deadlock instead.",
+			How:   "Two looks saw the thread asleep in a futex without a time limit, its stack leads through fork, and the kernel says that it has not run for a second or longer.",
+			Do:    []string{"Look at what the owner of the lock does, and let no fork handler wait for a thread that may itself wait for long."},
+		},
+		{
 			Name: finding.OrphanedLock, Severity: finding.Warning, Confidence: "observed",
 			Short: "a lock is held by a thread that did not survive the fork; nobody waits for it yet",
 			Means: "The process works, and the first thread that wants this lock will hang, if any ever does.",

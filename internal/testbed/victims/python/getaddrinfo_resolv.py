@@ -28,7 +28,7 @@ if held.MODE == "held":
     os.mkfifo(RESOLV)
     thread = threading.Thread(target=look_up, name="resolver", daemon=True)
     thread.start()
-    held.await_opening(thread)
+    held.await_call(thread, "openat")
 else:
     open(RESOLV, "w").close()
 

@@ -36,16 +36,16 @@ def hold(lock):
     ready.wait()
 
 
-OPENAT = {"x86_64": "257", "aarch64": "56"}[os.uname().machine]
+CALLS = {"x86_64": {"openat": "257", "write": "1"}, "aarch64": {"openat": "56", "write": "64"}}[os.uname().machine]
 
 
-def await_opening(thread):
-    """Waits until a thread sleeps in openat(2), which only the opening of a FIFO
-    does: a file on a disk makes it wait in state D, not S."""
+def await_call(thread, call):
+    """Waits until a thread sleeps in openat(2) or write(2), which only a FIFO makes
+    it do: a file on a disk makes it wait in state D, not S."""
     task = "/proc/self/task/%d/" % thread.native_id
     while True:
-        with open(task + "syscall") as call, open(task + "stat") as stat:
-            if call.read().split()[0] == OPENAT and stat.read().rpartition(")")[2].split()[0] == "S":
+        with open(task + "syscall") as now, open(task + "stat") as stat:
+            if now.read().split()[0] == CALLS[call] and stat.read().rpartition(")")[2].split()[0] == "S":
                 return
         time.sleep(0.001)
 

@@ -21,7 +21,7 @@ if held.MODE == "held":
     # Through ctypes, because locale.setlocale would keep the interpreter's lock.
     thread = threading.Thread(target=LIBC.setlocale, args=(locale.LC_CTYPE, b"slow"), name="locale", daemon=True)
     thread.start()
-    held.await_opening(thread)
+    held.await_call(thread, "openat")
 
 
 def touch():

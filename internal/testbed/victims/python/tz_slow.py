@@ -27,7 +27,7 @@ def read_zone():
     os.environ["TZ"] = ":" + zone
     thread = threading.Thread(target=LIBC.tzset, name="clock", daemon=True)
     thread.start()
-    held.await_opening(thread)
+    held.await_call(thread, "openat")
 
 
 def touch():

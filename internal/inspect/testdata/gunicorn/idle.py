@@ -1,1 +1,0 @@
-"""gunicorn's configuration: the workers wait for their first request."""
