@@ -20,6 +20,9 @@ A = numpy.ones((SIZE, SIZE))
 B = A if MATRICES else numpy.ones(SIZE)
 if held.MODE == "held":
     A @ B
+    # A team that rests is one that the copy of it seems to have: until then the
+    # worker would sleep at the barrier where work is handed out.
+    held.await_rest()
 
 
 def touch():
