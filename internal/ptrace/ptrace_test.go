@@ -146,7 +146,7 @@ func TestStop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 100 {
+	for range 30 {
 		during := byte(0)
 		s := stop(t, tr, p.pid, func(r *Regs) {
 			during = state(t, p.pid).State
@@ -234,7 +234,7 @@ func TestGroupStop(t *testing.T) {
 	}
 	tr := New()
 	defer tr.Close()
-	for range 100 {
+	for range 30 {
 		if s := stop(t, tr, p.pid, func(*Regs) {}); !s.Grouped || s.Signal != 0 {
 			t.Fatalf("%+v, want it grouped", s)
 		}
@@ -292,7 +292,7 @@ func TestSignals(t *testing.T) {
 		if s.Signal != 0 {
 			caught++
 		}
-		return caught >= 100
+		return caught >= 30
 	})
 	if err := queue(p.pid, 0); err != nil {
 		t.Fatal(err)
@@ -328,7 +328,7 @@ func TestEnding(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		return stopped > 20 && gone > 20
+		return stopped > 10 && gone > 10
 	})
 	// The process joins each of them: it would wait for ever for one that is
 	// left uncollected.
