@@ -1,6 +1,7 @@
 // Package inspect is the job that looks at live processes and says which of
-// them are deadlocked, on what and because of whom. It only reads: nothing is
-// stopped or changed.
+// them are deadlocked, on what and because of whom. It only reads, and stops
+// nothing but a thread that runs, for well under a millisecond, to see where it
+// is; that can be forbidden, and no proof needs it.
 package inspect
 
 import (
@@ -40,6 +41,9 @@ type Request struct {
 	// Gap is how long to wait between the two looks; the proofs hold for any
 	// gap, a longer one catches slow spinning. 0 means 5 ms.
 	Gap time.Duration
+	// NoStop forbids to stop threads that run: they are shown without a native
+	// stack then.
+	NoStop bool
 }
 
 // job is one run.
@@ -58,6 +62,7 @@ type job struct {
 	// named are the names of Python's locks that were found so far; that of no
 	// object says that a copy of this process was searched before.
 	named map[lockKey]string
+	sampling  sampling
 }
 
 type libcKey struct {
@@ -75,6 +80,8 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 		self: os.Getpid(), gap: req.Gap, libcs: make(map[libcKey]libc.Identity), named: make(map[lockKey]string),
 	}
 	defer j.files.Close()
+	j.sampling = newSampling(req.NoStop)
+	defer j.sampling.close()
 	if j.gap == 0 {
 		j.gap = 5 * time.Millisecond
 	}
@@ -108,13 +115,14 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 	for _, p := range targets {
 		p.look(0)
 	}
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-time.After(j.gap):
+	if err := j.pause(j.gap); err != nil {
+		return nil, err
 	}
 	for _, p := range targets {
 		p.look(1)
+	}
+	if err := j.watchSpins(targets); err != nil {
+		return nil, err
 	}
 	seen := 0
 	for _, p := range targets {
@@ -130,7 +138,7 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 	}
 	found, notes := j.inherited(targets)
 	doc.Findings = append(doc.Findings, found...)
-	doc.Notes = append(doc.Notes, notes...)
+	doc.Notes = append(append(doc.Notes, notes...), j.sampling.notes()...)
 	slices.SortStableFunc(doc.Findings, func(a, b finding.Finding) int {
 		if a.Severity != b.Severity {
 			return int(b.Severity - a.Severity)
@@ -145,6 +153,15 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 		return nil, errors.Join(errs...)
 	}
 	return doc, nil
+}
+
+func (j *job) pause(d time.Duration) error {
+	select {
+	case <-j.ctx.Done():
+		return j.ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }
 
 // targets resolves the request to processes: each once, masters before workers.

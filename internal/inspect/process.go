@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"bytes"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -58,6 +59,10 @@ type process struct {
 	// ring are musl's threads by TID, once read.
 	ring   map[int]uint64
 	python python
+	// spins are the threads that were seen spinning at one place, unsure those
+	// that were so too, but not often enough.
+	spins  []spin
+	unsure []int
 }
 
 // open returns the process that has pid, the same one each time.
@@ -211,8 +216,20 @@ func (p *process) load() error {
 	return nil
 }
 
-// openMapped opens the very file that the process has mapped.
+// maxVDSO bounds the kernel's own code in a process, which has some pages.
+const maxVDSO = 256 << 10
+
+// openMapped opens the very file that the process has mapped. The kernel's own
+// code, in which clock_gettime runs, is in memory only.
 func (p *process) openMapped(m proc.Mapping) (unwind.Opened, error) {
+	if m.Path == "[vdso]" {
+		b := make([]byte, min(m.End-m.Start, maxVDSO))
+		if _, err := procmem.Open(p.pid).ReadAt(b, m.Start); err != nil {
+			return unwind.Opened{}, err
+		}
+		e, err := elffile.Open(bytes.NewReader(b))
+		return unwind.Opened{File: e}, err
+	}
 	f, err := p.j.fs.OpenMapped(p.pid, m)
 	if err != nil {
 		return unwind.Opened{}, err
@@ -249,13 +266,22 @@ func (p *process) identify(family string, m proc.Mapping) {
 	}
 }
 
-// stack returns the native stack of a thread that sleeps in a system call.
+// stack returns the native stack of a thread: of one that sleeps in a system
+// call as it is, of one that ran at both looks as a sample had it.
 func (p *process) stack(tid int) []unwind.Frame {
 	if s, ok := p.stacks[tid]; ok {
 		return s
 	}
 	g := p.looks[1][tid]
-	if p.load() != nil || g.call.Running || g.call.SP == 0 {
+	if p.load() != nil {
+		return nil
+	}
+	if p.ran(tid) {
+		s, _ := p.sample(tid)
+		p.stacks[tid] = s.frames
+		return s.frames
+	}
+	if g.call.Running || g.call.SP == 0 {
 		return nil
 	}
 	// A stack that cannot be followed to its end is shown as far as it goes.

@@ -56,7 +56,7 @@ func (j *job) report(p *process) (finding.Target, []finding.Finding) {
 			found = append(found, j.findings(p, s, o, v)...)
 		}
 	}
-	if p.spins() && len(found) == 0 {
+	if len(found) == 0 {
 		found = append(found, j.spinning(p)...)
 	}
 	if !quick && len(found) == 0 {

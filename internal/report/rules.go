@@ -59,8 +59,8 @@ func Rules() []Rule {
 		{
 			Name: finding.SuspectedSpin, Severity: finding.Warning, Confidence: "observed",
 			Short: "a thread makes no progress at one place, without sleeping steadily",
-			Means: "It may turn in a lock that never sleeps for long (a spinlock) and whose owner did not survive the fork. A loop that merely takes long looks the same, so this is never called proven.",
-			How:   "Repeated looks saw the thread at one place of the program, using the processor or in short sleeps again and again.",
+			Means: "It waits for a lock that never sleeps for long (a spinlock), or for other threads of an OpenMP or OpenBLAS team, and who should come did not survive the fork. A wait that merely takes long looks the same, so this is never called proven.",
+			How:   "Four samples or more of a worker's thread, some 8 ms apart, found the same frames from the outermost one down to a function that is known to spin, with hardly a register changed, while it used the processor or woke from short sleeps. Whoever could end the wait is not here: no thread of the team (the parent has some), or no other thread that runs in the code which uses the lock. A thread that computes is not reported.",
 			Do:    []string{"Look at the stack: if it ends in a spinlock's slow path and stays there, replace the process.", afterFork},
 		},
 		{

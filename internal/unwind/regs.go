@@ -84,3 +84,19 @@ func spOf(a cfi.Arch) int {
 	}
 	return 7
 }
+
+// Differ counts the registers that both know and that differ, the program
+// counter left out: a loop that gets anywhere changes some.
+func (r *Regs) Differ(o *Regs) int {
+	n := 0
+	pc := 16
+	if r.arch == cfi.ARM64 {
+		pc = 32
+	}
+	for i := range r.v {
+		if i != pc && r.known&o.known&(1<<i) != 0 && r.v[i] != o.v[i] {
+			n++
+		}
+	}
+	return n
+}

@@ -50,6 +50,20 @@ def await_call(thread, call):
         time.sleep(0.001)
 
 
+def await_rest():
+    """Waits until all threads but this one sleep."""
+    me = threading.get_native_id()
+    while True:
+        states = []
+        for tid in os.listdir("/proc/self/task"):
+            if int(tid) != me:
+                with open("/proc/self/task/%s/stat" % tid) as stat:
+                    states.append(stat.read().rpartition(")")[2].split()[0])
+        if set(states) <= {"S"}:
+            return
+        time.sleep(0.001)
+
+
 FORKED = []
 LATER = []
 

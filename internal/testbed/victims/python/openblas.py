@@ -12,10 +12,17 @@ import numpy
 
 import held
 
-A = numpy.ones((512, 512))
-B = A if os.environ.get("VICTIM_PRODUCT") == "matrices" else numpy.ones(512)
+# OpenBLAS computes a small product on one thread, and what is small grew: 512 by
+# 512 times a vector is since 0.3.29, and was not in 0.3.21.
+MATRICES = os.environ.get("VICTIM_PRODUCT") == "matrices"
+SIZE = 512 if MATRICES else 1536
+A = numpy.ones((SIZE, SIZE))
+B = A if MATRICES else numpy.ones(SIZE)
 if held.MODE == "held":
     A @ B
+    # A team that rests is one that the copy of it seems to have: until then the
+    # worker would sleep at the barrier where work is handed out.
+    held.await_rest()
 
 
 def touch():

@@ -1,0 +1,3 @@
+package ptrace
+
+func stackPointer(r *Regs) uint64 { return r.Rsp }
