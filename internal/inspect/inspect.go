@@ -61,8 +61,8 @@ type job struct {
 	libcs     map[libcKey]libc.Identity
 	// named are the names of Python's locks that were found so far; that of no
 	// object says that a copy of this process was searched before.
-	named map[lockKey]string
-	sampling  sampling
+	named    map[lockKey]string
+	sampling sampling
 }
 
 type libcKey struct {
