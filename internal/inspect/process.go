@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 
 	"forkproof/internal/elffile"
 	"forkproof/internal/forkserver"
@@ -57,6 +58,9 @@ type process struct {
 	// ring are musl's threads by TID, once read.
 	ring   map[int]uint64
 	python python
+	// early: some of this was read before the second look.
+	early  bool
+	search *search
 }
 
 // open returns the process that has pid, the same one each time.
@@ -68,14 +72,21 @@ func (j *job) open(pid int) *process {
 	if p.id, p.err = j.fs.Identity(pid); p.err == nil {
 		p.mem = procmem.Cached(procmem.Open(pid))
 	}
-	p.server, p.role, _ = j.serverOf(pid)
-	if p.role == forkserver.Worker {
-		if w, _, ok := p.server.Process(pid); ok {
-			p.from = p.server.ForkedFrom(w).ID.PID
-		}
+	if j.all != nil {
+		p.join()
 	}
 	j.processes[pid] = p
 	return p
+}
+
+// join finds the server that the process belongs to.
+func (p *process) join() {
+	p.server, p.role, _ = p.j.serverOf(p.pid)
+	if p.role == forkserver.Worker {
+		if w, _, ok := p.server.Process(p.pid); ok {
+			p.from = p.server.ForkedFrom(w).ID.PID
+		}
+	}
 }
 
 // look reads every thread once.
@@ -204,12 +215,15 @@ func (p *process) module(addr uint64) (*unwind.Module, bool) {
 }
 
 func (p *process) identify(family string, m proc.Mapping) {
-	key := libcKey{m.Major, m.Minor, m.Inode}
 	mod, ok := p.module(m.Start)
 	if ok {
 		p.libcB = mod.File.BuildID()
 	}
-	if id, ok := p.j.libcs[key]; ok {
+	l := p.j.libcs
+	l.Lock()
+	defer l.Unlock()
+	key := libcKey{m.Major, m.Minor, m.Inode}
+	if id, ok := l.known[key]; ok {
 		p.libcID = id
 		return
 	}
@@ -217,8 +231,20 @@ func (p *process) identify(family string, m proc.Mapping) {
 	if f, err := p.j.fs.OpenMapped(p.pid, m); err == nil {
 		p.libcID = libc.Read(family, m.Path, f)
 		f.Close()
-		p.j.libcs[key] = p.libcID
+		l.known[key] = p.libcID
 	}
+}
+
+// libcs are the C libraries that were read in one run: the processes of a server
+// share one.
+type libcs struct {
+	sync.Mutex
+	known map[libcKey]libc.Identity
+}
+
+type libcKey struct {
+	major, minor uint32
+	inode        uint64
 }
 
 // stack returns the native stack of a thread that sleeps in a system call.

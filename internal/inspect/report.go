@@ -59,9 +59,7 @@ func (j *job) report(p *process) (finding.Target, []finding.Finding) {
 	if p.spins() && len(found) == 0 {
 		found = append(found, j.spinning(p)...)
 	}
-	if len(found) > 0 || !j.many() {
-		found = append(found, j.armed(p, o)...)
-	}
+	found = append(found, j.armed(p, o)...)
 	t.Notes = append(t.Notes, p.notes...)
 	t.Verdict = p.verdict(found)
 	if len(found) > 0 || !j.many() {
