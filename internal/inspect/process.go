@@ -313,8 +313,10 @@ func (p *process) parent() (*process, bool) {
 	}
 	m := p.j.open(p.from)
 	if m.looks[1] == nil && m.err == nil {
-		m.look(0)
-		m.looks[1] = m.looks[0]
+		if m.looks[0] == nil {
+			m.look(0)
+		}
+		m.looks[1] = m.looks[0] // until it has a second look, as a target has
 	}
 	return m, true
 }
