@@ -24,7 +24,7 @@ lint: ## go vet for both processors, gofmt, staticcheck
 test: setup build lint ## all tests, with the race detector
 	go test -race -timeout 25m ./...
 
-bench: build ## the figures of docs/performance.md
+bench: build ## the figures of docs/performance.md; needs root, and what make setup installs
 	go test -run '^$$' -bench . ./...
 
 docs: ## write the man pages, docs/commands.md and docs/rules.md

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"forkproof/internal/procmem"
 )
@@ -135,7 +136,7 @@ const maxBSS = 4 << 20
 
 // versionText matches what Py_GetVersion writes, "%.80s (%.80s) %.80s"
 // (Python/getversion.c): release, build, compiler.
-var versionText = regexp.MustCompile(`\x00(3)\.([0-9]{1,2})\.([0-9]{1,2})[a-z0-9+]* \([^\x00]{3,80}\) ?\n?\[`)
+var versionText = pattern(`\x00(3)\.([0-9]{1,2})\.([0-9]{1,2})[a-z0-9+]* \([^\x00]{3,80}\) ?\n?\[`)
 
 func (r *Runtime) versionFromBSS(o Object) (Version, bool) {
 	a, size, ok := o.Image.Section(".bss")
@@ -152,17 +153,17 @@ func (r *Runtime) versionFromBSS(o Object) (Version, bool) {
 		if _, err := r.mem.ReadAt(b[1:], o.Bias+a+off); err != nil {
 			return Version{}, false
 		}
-		if m := versionText.FindSubmatch(b); m != nil {
+		if m := versionText().FindSubmatch(b); m != nil {
 			return numbers(m[1:]), true
 		}
 	}
 	return Version{}, false
 }
 
-var versionName = regexp.MustCompile(`^(?:lib)?python(3)\.([0-9]{1,2})(?:d?\.so.*|d)?$`)
+var versionName = pattern(`^(?:lib)?python(3)\.([0-9]{1,2})(?:d?\.so.*|d)?$`)
 
 func versionFromPath(p string) (Version, bool) {
-	m := versionName.FindSubmatch([]byte(strings.TrimSuffix(path.Base(p), " (deleted)")))
+	m := versionName().FindSubmatch([]byte(strings.TrimSuffix(path.Base(p), " (deleted)")))
 	if m == nil {
 		return Version{}, false
 	}
@@ -235,4 +236,10 @@ func (r *Runtime) check() error {
 		v = r.newView()
 	}
 	return fmt.Errorf("%w: %w", ErrImplausible, bad)
+}
+
+// pattern compiles a regular expression when it is first asked for: most runs
+// never ask, and the larger ones take as long as reading a hundred processes.
+func pattern(text string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
 }

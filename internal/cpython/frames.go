@@ -60,7 +60,7 @@ type view struct {
 }
 
 func (r *Runtime) newView() *view {
-	return &view{mem: procmem.Cached(r.mem), lay: &r.lay, types: make(map[uint64]string), codes: make(map[uint64]*code)}
+	return &view{mem: procmem.CachedObjects(r.mem), lay: &r.lay, types: make(map[uint64]string), codes: make(map[uint64]*code)}
 }
 
 // link is what makes a stack the same stack when it is read a second time.

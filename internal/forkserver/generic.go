@@ -4,6 +4,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +23,7 @@ import (
 //   - what starts containers, whose first process is a copy for a moment;
 //   - package managers, build tools and tracers, whose children are copies while
 //     they unpack or before they call execve, at times for long.
-var notServers = regexp.MustCompile(`^(` +
+var notServers = pattern(`^(` +
 	`a?sh|bash|dash|ksh(93)?|[mlo]ksh|pdksh|rbash|zsh([0-9.-]*)|fish|t?csh|yash|busybox|toybox|` +
 	`systemd|systemd-.*|\(sd-pam\)|init|tini|dumb-init|catatonit|s6-.*|runit|runsv.*|openrc.*|start-stop-daemon|udevd|eudev|` +
 	`login|agetty|getty|mingetty|sshd|sshd-.*|ssh|ssh-agent|gpg-agent|dropbear|mosh-server|su|sudo|doas|runuser|setpriv|pkexec|polkit.*|` +
@@ -38,7 +39,7 @@ var notServers = regexp.MustCompile(`^(` +
 
 // notScripts is the same for the scripts of interpreters: package tools in Perl
 // and Python. Others in these languages may well be servers.
-var notScripts = regexp.MustCompile(`^(` +
+var notScripts = pattern(`^(` +
 	`mmdebstrap|debootstrap|frontend|debconf.*|dpkg-.*|apt-.*|dh_.*|needrestart|unattended-upgrade(s|-shutdown)?|dnf.*|yum|` +
 	`ansible.*|parallel|scons|meson` +
 	`)$`)
@@ -48,12 +49,12 @@ func notServer(p *Process) bool {
 	if name == "" {
 		name = p.Comm
 	}
-	if notServers.MatchString(name) {
+	if notServers().MatchString(name) {
 		return true
 	}
 	// Desktop browsers fork their tabs from a process made for that.
 	r := program(p)
-	return r.has("--type=zygote", "-contentproc") || r.name != path.Base(p.arg0()) && notScripts.MatchString(r.name)
+	return r.has("--type=zygote", "-contentproc") || r.name != path.Base(p.arg0()) && notScripts().MatchString(r.name)
 }
 
 func (p *Process) arg0() string {
@@ -102,3 +103,9 @@ func genericTraits() Traits {
 
 // oneOf reports whether s is one of list.
 func oneOf(s string, list ...string) bool { return slices.Contains(list, s) }
+
+// pattern compiles a regular expression when it is first asked for: most runs
+// never ask, and the larger ones take as long as reading a hundred processes.
+func pattern(text string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
+}

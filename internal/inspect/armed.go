@@ -29,21 +29,9 @@ func (j *job) armed(p *process, o observation) []finding.Finding {
 // armedNative finds the locks of C and C++ code that record their owner,
 // wherever they lie in the worker's memory.
 func (j *job) armedNative(p *process, stuck map[uint64]bool) []finding.Finding {
-	var ancestors []int
-	for at := p; len(ancestors) < 8; {
-		m, ok := at.parent()
-		if !ok || m.err != nil {
-			break
-		}
-		ancestors, at = append(ancestors, m.pid), m
-	}
-	t, err := orphan.Gather(j.fs, p.pid, ancestors, p.libcID)
-	if err != nil {
-		p.note(err)
-		return nil
-	}
-	t.Mappings = p.maps
-	found, err := orphan.Scan(j.ctx, t)
+	p.searchAhead()
+	ancestors := p.search.ancestors
+	found, err := p.search.result()
 	if err != nil {
 		p.note(err)
 		return nil

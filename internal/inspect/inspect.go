@@ -57,17 +57,11 @@ type job struct {
 	processes map[int]*process
 	self      int
 	gap       time.Duration
+	looked    time.Time // when the last first look was over
 	count     int
-	libcs     map[libcKey]libc.Identity
-	// named are the names of Python's locks that were found so far; that of no
-	// object says that a copy of this process was searched before.
-	named    map[lockKey]string
-	sampling sampling
-}
-
-type libcKey struct {
-	major, minor uint32
-	inode        uint64
+	libcs     *libcs
+	named     *lockNames
+	sampling  *sampling
 }
 
 // Run inspects what the request names and returns what it found. The document
@@ -77,7 +71,7 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 	j := &job{
 		ctx: ctx,
 		fs:  proc.New("/proc"), files: unwind.NewFiles(), processes: make(map[int]*process),
-		self: os.Getpid(), gap: req.Gap, libcs: make(map[libcKey]libc.Identity), named: make(map[lockKey]string),
+		self: os.Getpid(), gap: req.Gap, libcs: &libcs{known: make(map[libcKey]libc.Identity)}, named: &lockNames{known: make(map[lockKey]string)},
 	}
 	defer j.files.Close()
 	j.sampling = newSampling(req.NoStop)
@@ -85,18 +79,24 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 	if j.gap == 0 {
 		j.gap = 5 * time.Millisecond
 	}
-	doc := &finding.Document{Schema: finding.SchemaV1, Command: "inspect", Time: time.Now().UTC().Format(time.RFC3339), Host: j.host()}
+	doc := &finding.Document{Schema: finding.SchemaV1, Command: "inspect", Time: time.Now().UTC().Format(time.RFC3339)}
 	err := j.fs.Own()
 	if err != nil {
 		return nil, err
 	}
+	// The first look comes first: what else there is to read is read while the
+	// second one is waited for. The proofs hold for any time between them.
+	failed := j.begin(req.PIDs)
+	ahead := j.readAhead()
+	defer ahead.Wait()
+	doc.Host = j.host()
 	if j.all, err = forkserver.Snapshot(j.fs); err != nil {
 		return nil, err
 	}
 	if req.All || req.Name != nil {
 		j.servers = forkserver.Find(j.fs, j.all)
 	}
-	targets, failed := j.targets(req)
+	targets := j.targets(req)
 	if len(targets) == 0 {
 		if len(failed) > 0 {
 			return nil, errors.Join(failed...)
@@ -113,28 +113,40 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 	// First looks at all, then one gap, then all second looks: the cost of
 	// waiting does not grow with the number of processes.
 	for _, p := range targets {
-		p.look(0)
+		if p.looks[0] == nil {
+			p.look(0)
+			j.looked = time.Now()
+		}
 	}
-	if err := j.pause(j.gap); err != nil {
+	<-ahead.loaded
+	if !j.many() {
+		for _, p := range targets {
+			p.searchAhead()
+			p.tablesAhead()
+		}
+	}
+	ahead.Wait()
+	if err := j.pause(j.gap - time.Since(j.looked)); err != nil {
 		return nil, err
 	}
 	for _, p := range targets {
 		p.look(1)
+		p.keepStill()
 	}
 	if err := j.watchSpins(targets); err != nil {
 		return nil, err
 	}
 	seen := 0
-	for _, p := range targets {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		t, found := j.report(p)
-		if t.Verdict != "unreadable" {
+	all, err := j.reports(targets)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range all {
+		if r.target.Verdict != "unreadable" {
 			seen++
 		}
-		doc.Targets = append(doc.Targets, t)
-		doc.Findings = append(doc.Findings, found...)
+		doc.Targets = append(doc.Targets, r.target)
+		doc.Findings = append(doc.Findings, r.found...)
 	}
 	found, notes := j.inherited(targets)
 	doc.Findings = append(doc.Findings, found...)
@@ -164,10 +176,27 @@ func (j *job) pause(d time.Duration) error {
 	}
 }
 
+// begin looks at the processes that were asked for by number, and says of those
+// that cannot be looked at why not.
+func (j *job) begin(pids []int) (failed []error) {
+	for _, pid := range pids {
+		if err := j.check(pid); err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		j.open(pid).look(0)
+	}
+	j.looked = time.Now()
+	return failed
+}
+
 // targets resolves the request to processes: each once, masters before workers.
-func (j *job) targets(req Request) ([]*process, []error) {
+// Those that were asked for by number are open already.
+func (j *job) targets(req Request) []*process {
 	var pids []int
-	var failed []error
+	for _, p := range j.processes {
+		p.join()
+	}
 	add := func(pid int) {
 		if !slices.Contains(pids, pid) && pid != j.self {
 			pids = append(pids, pid)
@@ -196,8 +225,7 @@ func (j *job) targets(req Request) ([]*process, []error) {
 		}
 	}
 	for _, pid := range req.PIDs {
-		if err := j.check(pid); err != nil {
-			failed = append(failed, err)
+		if j.processes[pid] == nil {
 			continue
 		}
 		if s, role, ok := j.serverOf(pid); ok && role == forkserver.Master {
@@ -209,7 +237,7 @@ func (j *job) targets(req Request) ([]*process, []error) {
 	for _, pid := range pids {
 		out = append(out, j.open(pid))
 	}
-	return out, failed
+	return out
 }
 
 // serverOf returns the server that a process belongs to. A worker that is a

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"forkproof/internal/elffile"
@@ -63,6 +64,9 @@ type process struct {
 	// that were so too, but not often enough.
 	spins  []spin
 	unsure []int
+	// early: some of this was read before the second look.
+	early  bool
+	search *search
 }
 
 // open returns the process that has pid, the same one each time.
@@ -75,16 +79,21 @@ func (j *job) open(pid int) *process {
 		p.mem = procmem.Cached(procmem.Open(pid))
 		p.err = j.foreign(pid)
 	}
-	if s, role, ok := j.serverOf(pid); ok {
-		p.server, p.role = s, role
-	}
-	if p.role == forkserver.Worker {
-		if w, _, ok := p.server.Process(pid); ok {
-			p.from = p.server.ForkedFrom(w).ID.PID
-		}
+	if j.all != nil {
+		p.join()
 	}
 	j.processes[pid] = p
 	return p
+}
+
+// join finds the server that the process belongs to.
+func (p *process) join() {
+	p.server, p.role, _ = p.j.serverOf(p.pid)
+	if p.role == forkserver.Worker {
+		if w, _, ok := p.server.Process(p.pid); ok {
+			p.from = p.server.ForkedFrom(w).ID.PID
+		}
+	}
 }
 
 // look reads every thread once.
@@ -249,12 +258,15 @@ func (p *process) module(addr uint64) (*unwind.Module, bool) {
 }
 
 func (p *process) identify(family string, m proc.Mapping) {
-	key := libcKey{m.Major, m.Minor, m.Inode}
 	mod, ok := p.module(m.Start)
 	if ok {
 		p.libcB = mod.File.BuildID()
 	}
-	if id, ok := p.j.libcs[key]; ok {
+	l := p.j.libcs
+	l.Lock()
+	defer l.Unlock()
+	key := libcKey{m.Major, m.Minor, m.Inode}
+	if id, ok := l.known[key]; ok {
 		p.libcID = id
 		return
 	}
@@ -262,8 +274,20 @@ func (p *process) identify(family string, m proc.Mapping) {
 	if f, err := p.j.fs.OpenMapped(p.pid, m); err == nil {
 		p.libcID = libc.Read(family, m.Path, f)
 		f.Close()
-		p.j.libcs[key] = p.libcID
+		l.known[key] = p.libcID
 	}
+}
+
+// libcs are the C libraries that were read in one run: the processes of a server
+// share one.
+type libcs struct {
+	sync.Mutex
+	known map[libcKey]libc.Identity
+}
+
+type libcKey struct {
+	major, minor uint32
+	inode        uint64
 }
 
 // stack returns the native stack of a thread: of one that sleeps in a system
@@ -341,8 +365,10 @@ func (p *process) parent() (*process, bool) {
 	}
 	m := p.j.open(p.from)
 	if m.looks[1] == nil && m.err == nil {
-		m.look(0)
-		m.looks[1] = m.looks[0]
+		if m.looks[0] == nil {
+			m.look(0)
+		}
+		m.looks[1] = m.looks[0] // until it has a second look, as a target has
 	}
 	return m, true
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"forkproof/internal/cpython"
@@ -130,6 +131,37 @@ type lockKey struct {
 	kind   pylock.Kind
 }
 
+// lockNames are the names of Python's locks that were found in one run.
+type lockNames struct {
+	mu sync.Mutex
+	// known holds the names; that of no object says that a copy of this process
+	// was searched before.
+	known map[lockKey]string
+}
+
+// first reports whether no copy of the process that was forked from this one has
+// been searched yet, and notes that one is.
+func (n *lockNames) first(from int) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	key := lockKey{from: from}
+	was := n.known[key]
+	n.known[key] = "searched"
+	return was == ""
+}
+
+// settle returns the name of a lock, where name is empty the one that a copy of it
+// was found to have.
+func (n *lockNames) settle(key lockKey, name string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if name == "" {
+		name = n.known[key]
+	}
+	n.known[key] = name
+	return name
+}
+
 // firstSearch bounds the search for a lock's name in the first of several
 // workers. It may take long on a busy machine; the others get the name from it.
 const firstSearch = 200 * time.Millisecond
@@ -142,8 +174,8 @@ func (p *process) objects() *pylock.Heap {
 	}
 	// A release that is not known has locks without names, and that is all.
 	limits := pylock.Limits{}
-	if p.j.named[lockKey{from: p.from}] == "" {
-		p.j.named[lockKey{from: p.from}] = "searched"
+	// What is read ahead is the only one, and it is not known yet whose copy it is.
+	if p.early || p.j.named.first(p.from) {
 		limits.Time = firstSearch
 	}
 	p.python.heap, _ = pylock.Open(procmem.Open(p.pid), rt, limits)
@@ -211,10 +243,7 @@ func (p *process) pythonWait(tid int, f libc.Futex, w *wait) {
 		w.name = "a mutex of the interpreter's own"
 	}
 	if key := (lockKey{p.from, lock.Object, lock.Kind}); p.from != 0 && lock.Object != 0 {
-		if w.name == "" {
-			w.name = p.j.named[key]
-		}
-		p.j.named[key] = w.name
+		w.name = p.j.named.settle(key, w.name)
 	}
 }
 

@@ -62,9 +62,7 @@ func (j *job) report(p *process) (finding.Target, []finding.Finding) {
 	if !quick && len(found) == 0 {
 		found = append(found, p.stuckInFork(o)...)
 	}
-	if len(found) > 0 || !j.many() {
-		found = append(found, j.armed(p, o)...)
-	}
+	found = append(found, j.armed(p, o)...)
 	// What was found was so when it was read; that nothing was found says nothing
 	// of a process that ended, or whose memory could not be read.
 	err := j.present(p.id)

@@ -3,6 +3,7 @@ package inspect
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"forkproof/internal/proc"
@@ -17,6 +18,7 @@ const maxStopped = 64
 
 // sampling is what a run knows of the threads that it stopped.
 type sampling struct {
+	mu sync.Mutex
 	// off: nothing may be stopped.
 	off bool
 	// sampler is nil until the first stop.
@@ -30,8 +32,8 @@ type sampling struct {
 	refusal      error
 }
 
-func newSampling(off bool) sampling {
-	return sampling{off: off, threads: make(map[int]bool), left: make(map[int]bool), failed: make(map[int]bool)}
+func newSampling(off bool) *sampling {
+	return &sampling{off: off, threads: make(map[int]bool), left: make(map[int]bool), failed: make(map[int]bool)}
 }
 
 func (s *sampling) close() {
@@ -118,7 +120,9 @@ var errForbidden = errors.New("not to be stopped")
 
 // stopped samples a thread that runs.
 func (p *process) stopped(tid int) (sample, error) {
-	s := &p.j.sampling
+	s := p.j.sampling
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.off || len(s.threads) >= maxStopped && !s.threads[tid] {
 		s.left[tid] = true
 		return sample{}, errForbidden

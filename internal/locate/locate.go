@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"forkproof/internal/proc"
@@ -170,16 +171,16 @@ func typed(s string) bool {
 // (docker/ID, docker-ID.scope), Podman (libpod-ID.scope), CRI-O (crio-ID.scope),
 // containerd (cri-containerd-ID.scope, x:cri-containerd:ID), Kubernetes without
 // systemd (podUID/ID). The monitors of Podman and CRI-O are outside of it.
-var identifier = regexp.MustCompile(`(?:^|[-:])([0-9a-f]{64})(?:\.scope)?$`)
+var identifier = pattern(`(?:^|[-:])([0-9a-f]{64})(?:\.scope)?$`)
 
 // hexadecimal is the beginning of an identifier.
-var hexadecimal = regexp.MustCompile(`^[0-9a-f]{4,64}$`)
+var hexadecimal = pattern(`^[0-9a-f]{4,64}$`)
 
 // Container returns the processes of the container whose ID begins so, in
 // ascending order. A prefix must have four digits or more and fit one only.
 func (m *Machine) Container(prefix string) ([]int, error) {
 	prefix = strings.ToLower(prefix)
-	if !hexadecimal.MatchString(prefix) {
+	if !hexadecimal().MatchString(prefix) {
 		return nil, bad("%q is not the beginning of a container's ID (4 to 64 hexadecimal digits): 'docker ps', 'podman ps' or 'crictl ps' show it", prefix)
 	}
 	found := make(map[string][]int)
@@ -221,7 +222,7 @@ func containers(components []string) []string {
 		if strings.Contains(c, "conmon") {
 			continue
 		}
-		if f := identifier.FindStringSubmatch(c); f != nil {
+		if f := identifier().FindStringSubmatch(c); f != nil {
 			ids = append(ids, f[1])
 		}
 	}
@@ -292,4 +293,10 @@ func (m *Machine) hint(err error) error {
 		return fmt.Errorf("%w (/proc is mounted with hidepid=%s, so that other users' processes are not seen: run as root)", err, h)
 	}
 	return err
+}
+
+// pattern compiles a regular expression when it is first asked for: most runs
+// never ask, and the larger ones take as long as reading a hundred processes.
+func pattern(text string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
 }

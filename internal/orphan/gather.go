@@ -1,6 +1,7 @@
 package orphan
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -229,16 +230,12 @@ func stackOf(mem procmem.Reader, tcb uint64) (procmem.Range, bool) {
 	if tcb == 0 {
 		return procmem.Range{}, false
 	}
-	words := make([]uint64, search/8)
-	for i := range words {
-		v, err := procmem.Uint64(mem, tcb+uint64(i)*8)
-		if err != nil {
-			return procmem.Range{}, false
-		}
-		words[i] = v
+	var b [search]byte
+	if _, err := mem.ReadAt(b[:], tcb); err != nil {
+		return procmem.Range{}, false
 	}
-	for i := range len(words) - 1 {
-		at, size := words[i], words[i+1]
+	for i := 0; i+16 <= search; i += 8 {
+		at, size := binary.LittleEndian.Uint64(b[i:]), binary.LittleEndian.Uint64(b[i+8:])
 		if at%page == 0 && size%page == 0 && size > 0 && size <= maxStack && at <= tcb && tcb < at+size && at+size-tcb < above {
 			return procmem.Range{Start: at, End: at + size}, true
 		}
