@@ -246,7 +246,7 @@ func TestOtherRuntimes(t *testing.T) {
 			if strings.Contains(name, "python") && !strings.HasSuffix(name, "busy") {
 				testbed.AwaitBlocked(t, p.PID)
 			}
-			for range 5 {
+			for range 3 {
 				wellSaid(t, inspectPID(t, p.PID))
 			}
 			switch name {
