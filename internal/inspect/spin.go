@@ -50,10 +50,10 @@ var spinners = []spinner{
 	// glibc nptl/pthread_spin_lock, musl src/thread/pthread_spin_lock.c.
 	{function: "pthread_spin_lock", what: "a pthread spin lock"},
 	// jemalloc src/jemalloc.c: one thread initialises, the others spin until its
-	// flag is set; 3.x and 4.x do so for nodes of their radix tree, too
-	// (src/rtree.c).
+	// flag is set; 4.x does so for nodes of its radix tree, too (src/rtree.c,
+	// RTREE_NODE_INITIALIZING).
 	{function: "malloc_init_hard", what: "jemalloc's initialisation", deep: true},
-	{function: "rtree_node_init_hard", what: "jemalloc's initialisation of a radix tree node", deep: true},
+	{function: "rtree_node_init", what: "jemalloc's initialisation of a radix tree node", deep: true},
 	// GCC libgomp/config/linux/wait.h: do_spin, before a futex and, with
 	// OMP_WAIT_POLICY=active, as good as for ever. Barriers call it, and the names
 	// of what calls them are not in the file.
