@@ -184,7 +184,8 @@ func contained(t *testing.T) (outer, inner int) {
 open("/proc/sys/kernel/ns_last_pid", "w").write("%d")
 pid = os.fork()
 if pid == 0:
-    l = threading.Lock(); l.acquire(); l.acquire()
+    l = threading.Lock(); l.acquire()
+    with l: pass
 print(pid, flush=True)
 os.wait()`
 	cmd := exec.Command("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "/usr/bin/python3", "-c", fmt.Sprintf(program, inner-1))

@@ -39,7 +39,7 @@ func await(t *testing.T, what string, cond func() bool) {
 // deadlocked starts a process that waits for a lock which only it could release.
 func deadlocked(t *testing.T) int {
 	t.Helper()
-	cmd := exec.Command("/usr/bin/python3", "-c", "import threading; l = threading.Lock(); l.acquire(); print('ready', flush=True); l.acquire()", "self-deadlock")
+	cmd := exec.Command("/usr/bin/python3", "-c", "import threading\nl = threading.Lock()\nl.acquire()\nprint('ready', flush=True)\nwith l: pass", "self-deadlock")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

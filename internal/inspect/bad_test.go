@@ -237,7 +237,7 @@ def outer():
     lock = threading.Lock()
     lock.acquire()
     print(os.getpid(), flush=True)
-    lock.acquire()
+    with lock: pass
 outer()`
 	pid := hanging(t, exe, "-c", program)
 	command(t, "mv", filepath.Join(copyOf(t, "/bin/true"), "true"), exe)
