@@ -61,9 +61,14 @@ func living(st proc.Stat) error {
 // none.
 func (j *job) inside(pid int) string {
 	const most = 4
+	// PIDs are checked before the processes of the machine are read.
+	pids, err := j.fs.PIDs()
+	if err != nil {
+		return ""
+	}
 	var out []string
-	for _, p := range j.all {
-		st, err := j.fs.Status(p.ID.PID)
+	for _, p := range pids {
+		st, err := j.fs.Status(p)
 		if err != nil || len(st.NSPID) < 2 || !slices.Contains(st.NSPID[1:], pid) {
 			continue
 		}
@@ -71,7 +76,7 @@ func (j *job) inside(pid int) string {
 			out[most-1] = "others"
 			break
 		}
-		out = append(out, fmt.Sprintf("%d (%s)", p.ID.PID, p.Comm))
+		out = append(out, fmt.Sprintf("%d (%s)", p, st.Name))
 	}
 	if len(out) == 0 {
 		return ""
