@@ -248,7 +248,7 @@ func (p *process) openMapped(m proc.Mapping) (unwind.Opened, error) {
 		_ = f.Close()
 		return unwind.Opened{}, err
 	}
-	return unwind.Opened{File: e, Symbols: symbol.Options{NoDebugFiles: true}, Close: f.Close}, nil
+	return unwind.Opened{File: e, Symbols: symbol.Options{Root: p.j.fs.Path(p.pid, "root"), Path: m.Path}, Close: f.Close}, nil
 }
 
 // module returns the file mapped at addr, with its tables.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -34,11 +35,15 @@ func findDebugFile(f *elffile.File, opts Options) (debug *elffile.File, closer f
 	}
 	if len(id) > 2 {
 		p := path.Join(debugDir, ".build-id", id[:2], id[2:]+".debug")
-		debug, closer, err := openDebugFile(f, id, p, opts.Root, nil)
-		if err == nil {
-			return debug, closer, nil
+		// A container hardly ever has debug files; the machine that it runs on may,
+		// and a build-id means the same everywhere.
+		for _, root := range slices.Compact([]string{opts.Root, ""}) {
+			debug, closer, err := openDebugFile(f, id, p, root, nil)
+			if err == nil {
+				return debug, closer, nil
+			}
+			problems = append(problems, err)
 		}
-		problems = append(problems, err)
 	}
 	name, crc, err := debugLink(f)
 	if err != nil {
