@@ -181,13 +181,19 @@ func forest(t *testing.T, lines string) []Process {
 
 // shape writes what Find saw: "kind MASTER:worker<template,..."
 func shape(servers []Server) string {
+	number := func(p Process) string {
+		if p.ID.PID == 0 {
+			return "gone"
+		}
+		return strconv.Itoa(p.ID.PID - unreal)
+	}
 	var out []string
 	for _, s := range servers {
 		var l []string
 		for _, w := range s.Workers {
-			l = append(l, strconv.Itoa(w.ID.PID-unreal)+"<"+strconv.Itoa(s.ForkedFrom(w).ID.PID-unreal))
+			l = append(l, number(w)+"<"+number(s.ForkedFrom(w)))
 		}
-		out = append(out, s.Kind+" "+strconv.Itoa(s.Master.ID.PID-unreal)+" "+strings.Join(l, " "))
+		out = append(out, s.Kind+" "+number(s.Master)+" "+strings.Join(l, " "))
 	}
 	return strings.Join(out, "\n")
 }
@@ -255,9 +261,12 @@ func TestTrees(t *testing.T) {
 			10 11 100 1 some server
 			11 10 100 1 some server`,
 			"pre-fork server 10 11<10\npre-fork server 11 10<11"},
+		{"a worker that its master left behind", `
+			10 1 100 1 nginx: worker process`,
+			"nginx gone 10<gone"},
 		{"its own parent", `
 			10 10 100 1 nginx: worker process`,
-			"nginx 10 "},
+			"nginx gone 10<gone"},
 	}
 	fs := proc.New(t.TempDir())
 	for _, tt := range tests {
