@@ -1,54 +1,93 @@
-// Package facts holds what is known of C libraries with regard to fork, as data
-// with sources.
+// Package facts holds what is known of C libraries, other libraries and servers
+// with regard to fork, as data with sources: the TOML files in data, one for each
+// libc family and one each for libraries, servers and distributions. The code
+// here decodes them and answers questions; it looks at no machine.
+//
+// A fact is at most `known`: it says that a published defect or hazard matches a
+// version, never that a process is deadlocked.
 package facts
 
-import "fmt"
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+)
 
-// defect is a known defect of a range of glibc releases.
-type defect struct {
-	// from and until bound the releases 2.N that have it: from <= N < until.
-	from, until int
-	id, what    string
+//go:embed data/*.toml
+var embedded embed.FS
+
+// Base is all that is known. It is read only once loaded, and safe for use by
+// several goroutines.
+type Base struct {
+	families      []Family
+	defects       []*Defect
+	locks         []*Lock
+	libraries     []*Library
+	servers       []*Server
+	distributions []*Distribution
+	hazards       []*Hazard
+	posix         POSIX
+
+	// byName finds what Explain explains by its lower-case id or alias.
+	byName   map[string]any
+	patterns func() []pattern
 }
 
-// never is the bound of a defect that no release has fixed.
-const never = 1 << 10
+// load decodes the embedded data once per process.
+var load = sync.OnceValues(func() (*Base, error) {
+	data, err := fs.Sub(embedded, "data")
+	if err != nil {
+		return nil, fmt.Errorf("open the facts inside the program: %w", err)
+	}
+	return read(data)
+})
 
-// defects of glibc, by the commits that made and fixed them.
-var defects = []defect{
-	// glibc 29d794863c (2.24); also on the 2.23 branch and in RHEL 7.4.
-	{0, 24, "BZ 19431", "fork, fflush(NULL) and a thread that reads a line can deadlock the master"},
-	// glibc 27761a1042 (2.28) and 52a103e237 (2.36); fixed packages of 2.28
-	// (RHEL 8.7), 2.34 (RHEL 9.1) and the 2.34 and 2.35 branches.
-	{28, 36, "BZ 24595, BZ 27054", "dlclose, pthread_atfork or fork called in a fork handler deadlocks"},
-	// glibc 14d0e87d9b (2.29) and 9f0d2c0ee6 (2.41); also on the 2.39 and 2.40 branches.
-	{29, 41, "popen", "popen in a worker hangs if another thread of the master was in popen at the fork"},
-	// glibc f6ba993e0c (2.41).
-	{41, never, "exit lock", "exit in a worker hangs if another thread of the master was in exit at the fork"},
-	// glibc 5da15b15ad (2.43).
-	{43, never, "joinstate", "pthread_join in a worker of a thread that the master had hangs"},
+// Load returns the facts that are embedded in the program. It decodes them at
+// the first call alone; a key that no type has is an error.
+func Load() (*Base, error) { return load() }
+
+// Families returns the C libraries that are known, in the order of the matrix.
+func (b *Base) Families() []Family { return b.families }
+
+// Defects returns the defects of C libraries and servers, sorted by subject and id.
+func (b *Base) Defects() []*Defect { return b.defects }
+
+// Locks returns the locks of C libraries that stay locked in a worker.
+func (b *Base) Locks() []*Lock { return b.locks }
+
+// Libraries returns the libraries that are known, sorted by id.
+func (b *Base) Libraries() []*Library { return b.libraries }
+
+// Servers returns the servers that are known, sorted by id.
+func (b *Base) Servers() []*Server { return b.servers }
+
+// Distributions returns the releases of distributions, in the order of the data.
+func (b *Base) Distributions() []*Distribution { return b.distributions }
+
+// POSIX returns the list of async-signal-safe functions.
+func (b *Base) POSIX() POSIX { return b.posix }
+
+// Family returns what is known of one C library: glibc, musl, bionic, freebsd,
+// netbsd, openbsd, macos, uclibc-ng.
+func (b *Base) Family(id string) (Family, bool) {
+	i := slices.IndexFunc(b.families, func(f Family) bool { return f.ID == strings.ToLower(id) })
+	if i < 0 {
+		return Family{}, false
+	}
+	return b.families[i], true
 }
 
-// Meaning says in a few lines what a C library implies for a pre-fork server.
-// A distribution may have backported a fix; the version alone does not tell.
-func Meaning(family string, major, minor int) []string {
-	switch {
-	case family == "musl":
-		return []string{
-			"musl protects malloc and its own locks over fork from 1.2.2 on; a FILE or mutex that another thread held stays locked in the worker",
-		}
-	case family != "glibc" || major != 2:
-		return nil
-	}
-	out := []string{
-		"malloc, stdio and the loader's main lock are repaired in a worker by fork itself",
-		"the locks of getaddrinfo, time zones, setenv, syslog, random, setlocale, getpwnam, gettext, iconv, atexit and dl_iterate_phdr are not: what another thread held at the fork stays locked in the worker",
-		"no library's locks and no pthread mutex are repaired unless their owner registered fork handlers",
-	}
-	for _, d := range defects {
-		if minor >= d.from && minor < d.until {
-			out = append(out, fmt.Sprintf("known defect of 2.%d (%s; a distribution may have fixed it): %s", minor, d.id, d.what))
-		}
-	}
-	return out
+// Defect returns a defect by its id or alias, in any case of letters.
+func (b *Base) Defect(id string) (*Defect, bool) {
+	d, ok := b.byName[strings.ToLower(id)].(*Defect)
+	return d, ok
+}
+
+// Server returns a server by its id or alias, in any case of letters.
+func (b *Base) Server(id string) (*Server, bool) {
+	s, ok := b.byName[strings.ToLower(id)].(*Server)
+	return s, ok
 }
