@@ -25,6 +25,7 @@ type Base struct {
 	families      []Family
 	defects       []*Defect
 	locks         []*Lock
+	repairs       []*Repair
 	libraries     []*Library
 	servers       []*Server
 	distributions []*Distribution
@@ -32,7 +33,8 @@ type Base struct {
 	posix         POSIX
 
 	// byName finds what Explain explains by its lower-case id or alias.
-	byName   map[string]any
+	byName map[string]any
+	// patterns are compiled when first asked for: most commands match no library.
 	patterns func() []pattern
 }
 
@@ -57,6 +59,9 @@ func (b *Base) Defects() []*Defect { return b.defects }
 
 // Locks returns the locks of C libraries that stay locked in a worker.
 func (b *Base) Locks() []*Lock { return b.locks }
+
+// Repairs returns what fork itself makes usable again in the child.
+func (b *Base) Repairs() []*Repair { return b.repairs }
 
 // Libraries returns the libraries that are known, sorted by id.
 func (b *Base) Libraries() []*Library { return b.libraries }

@@ -133,6 +133,19 @@ type Lock struct {
 	Sources []Source `toml:"source" json:"sources"`
 }
 
+// Repair is what fork itself makes usable again in the child.
+type Repair struct {
+	// ID is the family and the thing, for example glibc-malloc.
+	ID        string   `toml:"id" json:"id"`
+	Family    string   `toml:"family" json:"family"`
+	Title     string   `toml:"title" json:"title"`
+	Functions []string `toml:"functions" json:"functions"`
+	Ranges    []Range  `toml:"range" json:"ranges"`
+	Note      string   `toml:"note" json:"note,omitempty"`
+	Basis     Basis    `toml:"basis" json:"basis"`
+	Sources   []Source `toml:"source" json:"sources"`
+}
+
 // Package is an installed package, as a package database names it.
 type Package struct {
 	Ecosystem Ecosystem `json:"ecosystem,omitempty"`

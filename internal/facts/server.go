@@ -44,16 +44,21 @@ type Remedies struct {
 
 // Fix is one piece of configuration.
 type Fix struct {
-	// When is the point where the code belongs: start (the configuration is read,
-	// before the application is loaded in the master), before-fork (master),
-	// after-fork (worker, before anything else), or no-preload (the application
-	// must not be loaded in the master at all; Code is empty).
+	// When is the point where the piece belongs: setting (a line of one server's
+	// own configuration), environment (before the application is loaded in the
+	// master), before-fork (in the master), after-fork (in the worker, before it
+	// serves), or no-preload (the application must not be loaded in the master:
+	// there is no code, and no other piece is needed).
 	When string `toml:"when" json:"when"`
-	// Language of Code: python or ruby; empty for no-preload.
+	// Server that a setting is for.
+	Server string `toml:"server" json:"server,omitempty"`
+	// Language of Code: python or ruby; empty for settings and no-preload.
 	Language string `toml:"language" json:"language,omitempty"`
-	// Says is the comment above the code.
+	// Says is the comment above the piece.
 	Says string `toml:"says" json:"says"`
 	Code string `toml:"code" json:"code,omitempty"`
+	// Env are the variables of an environment piece.
+	Env map[string]string `toml:"env" json:"env,omitempty"`
 }
 
 // Distribution is one release of a distribution.
@@ -88,4 +93,12 @@ type POSIX struct {
 type Issue struct {
 	Name      string   `toml:"name" json:"name"`
 	Functions []string `toml:"functions" json:"functions"`
+	// Removed are those that a later issue took off the list.
+	Removed []Removal `toml:"removed" json:"removed,omitempty"`
+}
+
+// Removal is a function that an issue of the standard took off the list.
+type Removal struct {
+	Function string `toml:"function" json:"function"`
+	By       string `toml:"by" json:"by"`
 }
