@@ -3,11 +3,15 @@ package facts
 // Hazard is a class of what goes wrong with a library over fork.
 type Hazard struct {
 	// ID is OL, MT, SC, RNG, GPU or X.
-	ID      string   `toml:"id" json:"id"`
-	Title   string   `toml:"title" json:"title"`
-	Steps   []string `toml:"steps" json:"steps"`
-	See     []string `toml:"see" json:"see"`
-	Do      []string `toml:"do" json:"do"`
+	ID    string   `toml:"id" json:"id"`
+	Title string   `toml:"title" json:"title"`
+	Steps []string `toml:"steps" json:"steps"`
+	See   []string `toml:"see" json:"see"`
+	Do    []string `toml:"do" json:"do"`
+	// Rules are forkproof's rules that find it in a running process.
+	Rules []string `toml:"rules" json:"rules,omitempty"`
+	// Fixes are what Remedy writes where no library is named.
+	Fixes   []Fix    `toml:"fix" json:"fixes,omitempty"`
 	Sources []Source `toml:"source" json:"sources"`
 }
 
