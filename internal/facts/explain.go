@@ -74,11 +74,11 @@ func (d *Defect) article() Article {
 	for _, r := range d.Ranges {
 		a.When = append(a.When, d.Subject+" "+r.long())
 	}
-	switch threads := "needs a second thread in the master"; {
-	case d.Threads:
-		a.When = append(a.When, threads+"; hangs in: "+d.Where)
-	default:
-		a.When = append(a.When, "needs no second thread in the master; hangs in: "+d.Where)
+	where := map[string]string{"both": "master or worker", "master": "master", "worker": "worker"}[d.Where]
+	if d.Threads {
+		a.When = append(a.When, "needs a second thread in the master; strikes in the "+where)
+	} else {
+		a.When = append(a.When, "needs no second thread in the master; strikes in the "+where)
 	}
 	for _, x := range d.Branches {
 		line := fmt.Sprintf("mended on the branch of %s (%s)", x.Version, x.Commit)
@@ -88,7 +88,7 @@ func (d *Defect) article() Article {
 		a.Packages = append(a.Packages, line)
 	}
 	for _, x := range d.Packages {
-		line := fmt.Sprintf("%s %s: mended in %s %s", x.Distribution, x.Release, x.Package, x.Fixed)
+		line := fmt.Sprintf("%s %s: mended in %s %s", x.Distribution, x.Release, x.Package, x.gotWith())
 		if x.Note != "" {
 			line += " (" + x.Note + ")"
 		}

@@ -16,6 +16,9 @@ func (b *Base) Libc(build Build) Verdict {
 	case !ok:
 		v.Standing, v.Says = Unknown, fmt.Sprintf("the C library %q is not in forkproof's data: nothing is known of its fork", build.Family)
 		return v
+	case family.Documented:
+		v.Standing = Unknown
+		v.Says = fmt.Sprintf("%s is documented from its source alone: forkproof cannot tell what this build has of it", family.Name)
 	case !isVersion(build.Version):
 		v.Standing, v.Says = Unknown, fmt.Sprintf("the version of this %s could not be read, so nothing can be said of its defects", family.Name)
 		v.Summary = family.Summary
@@ -37,7 +40,7 @@ func (b *Base) Libc(build Build) Verdict {
 		}
 	}
 	for _, l := range b.locks {
-		if l.Family == family.ID && slices.ContainsFunc(l.Ranges, func(r Range) bool { return r.Holds(build.Version) }) {
+		if l.Family == family.ID && v.Standing != Unknown && slices.ContainsFunc(l.Ranges, func(r Range) bool { return r.Holds(build.Version) }) {
 			v.Locks = append(v.Locks, l)
 		}
 	}
@@ -64,6 +67,10 @@ func newer(version, newest string) bool {
 // by the package, then by the upstream version.
 func (b *Base) judge(d *Defect, build Build, standing Standing) Judged {
 	j := Judged{Defect: d, ID: d.ID}
+	if standing == Unknown {
+		j.State, j.Why = Possible, "as its source was read; the version of this build is not known"
+		return j
+	}
 	at := slices.IndexFunc(d.Ranges, func(r Range) bool { return r.Holds(build.Version) })
 	if at < 0 {
 		j.State, j.Why = outside(d, build.Version)
@@ -123,6 +130,7 @@ func (b *Base) byPackage(d *Defect, p Package) (State, string, bool) {
 	if p.Version == "" {
 		return "", "", false
 	}
+	var mended Backport
 	for _, x := range d.Packages {
 		if x.Ecosystem != p.Ecosystem || !b.same(p, x.Distribution, x.Release, x.Package) {
 			continue
@@ -131,10 +139,13 @@ func (b *Base) byPackage(d *Defect, p Package) (State, string, bool) {
 		if err != nil {
 			continue
 		}
-		if c >= 0 {
-			return Backported, fmt.Sprintf("%s %s has the fix, which %s %s got with %s", x.Package, p.Version, x.Distribution, x.Release, x.Fixed), true
+		switch {
+		case c >= 0:
+			return Backported, fmt.Sprintf("%s %s has the fix, which %s %s got with %s", x.Package, p.Version, x.Distribution, x.Release, x.gotWith()), true
+		case !x.Latest:
+			return Applies, fmt.Sprintf("%s %s is older than %s, with which %s %s got the fix", x.Package, p.Version, x.Fixed, x.Distribution, x.Release), true
 		}
-		return Applies, fmt.Sprintf("%s %s is older than %s, with which %s %s got the fix", x.Package, p.Version, x.Fixed, x.Distribution, x.Release), true
+		mended = x
 	}
 	for _, x := range d.Still {
 		if x.Ecosystem != p.Ecosystem || !b.same(p, x.Distribution, x.Release, x.Package) {
@@ -149,7 +160,18 @@ func (b *Base) byPackage(d *Defect, p Package) (State, string, bool) {
 			return Possible, fmt.Sprintf("%s %s still had it; %s is newer and was not looked at", x.Package, x.Through, p.Version), true
 		}
 	}
+	if mended.Fixed != "" {
+		return Possible, fmt.Sprintf("%s %s has the fix; whether %s has it is not known", mended.Package, mended.Fixed, p.Version), true
+	}
 	return "", "", false
+}
+
+// gotWith names the package version of a fix.
+func (x Backport) gotWith() string {
+	if x.Latest {
+		return x.Fixed + " at the latest"
+	}
+	return x.Fixed
 }
 
 // same reports whether a package is the named one of a distribution's release, or

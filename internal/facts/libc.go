@@ -34,6 +34,8 @@ func (f Family) Oldest() string {
 
 // Version is one upstream release of a C library: a row of the matrix.
 type Version struct {
+	// Version is a release; for a documented library the commit or revision that
+	// was read.
 	Version string `toml:"version" json:"version"`
 	// Released is the day of the tag, YYYY-MM-DD, empty where not looked up.
 	Released string `toml:"released" json:"released,omitempty"`
@@ -97,6 +99,8 @@ type Backport struct {
 	Package      string    `toml:"package" json:"package"`
 	// Fixed is the first package version that has the fix.
 	Fixed string `toml:"fixed" json:"fixed"`
+	// Latest: an earlier version may have it already; Fixed was looked at.
+	Latest bool `toml:"latest" json:"latest,omitempty"`
 	Note  string `toml:"note" json:"note,omitempty"`
 	Basis Basis  `toml:"basis" json:"basis"`
 }

@@ -89,7 +89,7 @@ func (b *Base) Matrix(here Build) Matrix {
 		return m
 	}
 	m.Machine = &Machine{Package: here.Package, Verdict: b.Libc(here)}
-	if f, ok := b.Family(here.Family); ok && isVersion(here.Version) && m.Machine.Verdict.Standing != Newer {
+	if f, ok := b.Family(here.Family); ok && !f.Documented && isVersion(here.Version) && m.Machine.Verdict.Standing != Newer {
 		if r, ok := f.row(here.Version); ok {
 			m.Machine.Row = r.Version
 		}
@@ -107,7 +107,7 @@ func (b *Base) matrixOf(f Family, here Build) MatrixLibc {
 		}
 	}
 	mark := ""
-	if here.Family == f.ID && isVersion(here.Version) && !newer(here.Version, f.Newest()) {
+	if here.Family == f.ID && !f.Documented && isVersion(here.Version) && !newer(here.Version, f.Newest()) {
 		r, _ := f.row(here.Version)
 		mark = r.Version
 	}
@@ -149,7 +149,7 @@ func (b *Base) ship(d *Distribution, defects []*Defect, here Build) Ship {
 	for _, x := range defects {
 		for _, y := range x.Packages {
 			if y.Distribution == d.ID && y.Release == d.Release {
-				s.Backported = append(s.Backported, Since{x.ID, y.Fixed})
+				s.Backported = append(s.Backported, Since{x.ID, y.gotWith()})
 			}
 		}
 		for _, y := range x.Still {

@@ -215,3 +215,14 @@ func (s *Server) hook(version string, names ...string) string {
 	}
 	return names[0]
 }
+
+// HazardsOf returns the classes of hazard that a rule of forkproof finds.
+func (b *Base) HazardsOf(rule string) []string {
+	var out []string
+	for _, h := range b.hazards {
+		if slices.Contains(h.Rules, rule) {
+			out = append(out, h.ID)
+		}
+	}
+	return out
+}

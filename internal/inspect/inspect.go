@@ -10,13 +10,9 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"runtime"
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"forkproof/internal/facts"
 	"forkproof/internal/finding"
 	"forkproof/internal/forkserver"
 	"forkproof/internal/inherit"
@@ -89,7 +85,7 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 	failed := j.begin(req.PIDs)
 	ahead := j.readAhead()
 	defer ahead.Wait()
-	doc.Host = j.host()
+	doc.Host = Host()
 	if j.all, err = forkserver.Snapshot(j.fs); err != nil {
 		return nil, err
 	}
@@ -305,29 +301,6 @@ func (j *job) nameThreads(o *inherit.Observation) {
 			}
 		}
 	}
-}
-
-// host describes the machine.
-func (j *job) host() finding.Host {
-	h := finding.Host{Arch: runtime.GOARCH}
-	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		h.Name, h.Kernel = unix.ByteSliceToString(u.Nodename[:]), unix.ByteSliceToString(u.Release[:])
-	}
-	for _, dir := range []string{"/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/lib/aarch64-linux-gnu", "/usr/lib", "/lib"} {
-		for _, name := range []string{"libc.so.6", "ld-musl-x86_64.so.1", "ld-musl-aarch64.so.1"} {
-			f, err := os.Open(dir + "/" + name)
-			if err != nil {
-				continue
-			}
-			id := libc.Read(libc.Named(name), dir+"/"+name, f)
-			f.Close()
-			h.Libc = describe(id, "")
-			h.LibcMeans = facts.Meaning(id.Family, id.Major, id.Minor)
-			return h
-		}
-	}
-	return h
 }
 
 func describe(id libc.Identity, buildID string) *finding.Libc {

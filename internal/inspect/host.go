@@ -1,0 +1,79 @@
+package inspect
+
+import (
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"forkproof/internal/facts"
+	"forkproof/internal/finding"
+	"forkproof/internal/libc"
+)
+
+// Host describes the machine that forkproof runs on: its kernel, its own C library
+// and what that implies for a server that would be started here. A server in a
+// container may use another one.
+func Host() finding.Host {
+	h := finding.Host{Arch: runtime.GOARCH}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		h.Name, h.Kernel = unix.ByteSliceToString(u.Nodename[:]), unix.ByteSliceToString(u.Release[:])
+	}
+	build, found := HostBuild()
+	if found == nil {
+		return h
+	}
+	h.Libc = found
+	if b, err := facts.Load(); err == nil {
+		h.LibcMeans = b.Libc(build).Means()
+	}
+	return h
+}
+
+// HostBuild finds the machine's own C library, as facts and as reports name it;
+// nil where there is none in the usual places.
+func HostBuild() (facts.Build, *finding.Libc) {
+	for _, dir := range []string{"/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/lib/aarch64-linux-gnu", "/usr/lib", "/lib"} {
+		for _, name := range []string{"libc.so.6", "ld-musl-x86_64.so.1", "ld-musl-aarch64.so.1"} {
+			f, err := os.Open(dir + "/" + name)
+			if err != nil {
+				continue
+			}
+			id := libc.Read(libc.Named(name), dir+"/"+name, f)
+			f.Close()
+			b := facts.Build{Family: id.Family, Version: id.Version}
+			if id.Package != "" {
+				// The banner of Debian's and Ubuntu's builds holds the version of
+				// their package; others tell none.
+				b.Package = facts.Package{Ecosystem: facts.Deb, Name: "libc6", Version: id.Package}
+			}
+			b.Package.Distribution, b.Package.Release = release()
+			return b, describe(id, "")
+		}
+	}
+	return facts.Build{}, nil
+}
+
+// release reads ID and VERSION_ID of os-release; empty where it says none.
+func release() (id, version string) {
+	text, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		return "", ""
+	}
+	for line := range strings.Lines(string(text)) {
+		k, v, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if u, err := strconv.Unquote(v); err == nil {
+			v = u
+		}
+		switch k {
+		case "ID":
+			id = v
+		case "VERSION_ID":
+			version = v
+		}
+	}
+	return id, version
+}
