@@ -129,7 +129,7 @@ func writeGunicorn(s *Server, p *plan, version string, head []string) []File {
 	w := begin("#", head, p.notes)
 	w.pythonEnv(p)
 	w.statements(p.settings, code)
-	w.lazily(p, "preload_app = False")
+	w.lazily(p, "preload_app = False", "and leave --preload out of the command line, which is stronger than this file")
 	if len(p.before) > 0 {
 		w.def(nil, s.hook(version, "pre_fork")+"(server, worker)", p.before)
 	}
@@ -140,7 +140,7 @@ func writeGunicorn(s *Server, p *plan, version string, head []string) []File {
 }
 
 // lazily writes the setting that loads the application after the fork.
-func (w *page) lazily(p *plan, setting string) {
+func (w *page) lazily(p *plan, setting string, more ...string) {
 	if len(p.noPreload) == 0 {
 		return
 	}
@@ -148,8 +148,22 @@ func (w *page) lazily(p *plan, setting string) {
 	for _, x := range p.noPreload {
 		w.comment(x.comment())
 	}
+	w.comment(more...)
 	w.WriteString(setting + "\n")
 }
+
+// postfork is uWSGI's decorator, or the hook behind it: distributions ship the
+// decorators in a package of their own (Debian: python3-uwsgidecorators).
+const postfork = `
+try:
+    from uwsgidecorators import postfork
+except ImportError:
+    import uwsgi
+
+    def postfork(function):
+        uwsgi.post_fork_hook = function
+        return function
+`
 
 func writeUWSGI(s *Server, p *plan, _ string, head []string) []File {
 	const module = "uwsgi_fork"
@@ -171,7 +185,7 @@ func writeUWSGI(s *Server, p *plan, _ string, head []string) []File {
 		h.WriteString("\nimport os\n")
 	}
 	if len(p.after) > 0 {
-		h.WriteString("\nfrom uwsgidecorators import postfork\n")
+		h.WriteString(postfork)
 	}
 	if len(p.before) > 0 {
 		h.def(nil, "before_fork()", p.before)

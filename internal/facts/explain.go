@@ -231,7 +231,7 @@ func (b *Base) ofServer(s *Server) Article {
 func (b *Base) ofFamily(f *Family) Article {
 	a := Article{
 		ID: f.ID, Kind: "libc", Title: f.Name, Known: f.Basis.Says(), What: f.Summary, Sources: f.Sources,
-		When: []string{"data from " + f.Oldest() + " to " + f.Newest()},
+		When: []string{"data from " + f.Oldest() + " to " + f.Newest() + map[bool]string{true: " (as its source was read)"}[f.Documented]},
 	}
 	for _, v := range f.Versions {
 		if v.Fork != "" {

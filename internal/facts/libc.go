@@ -100,9 +100,9 @@ type Backport struct {
 	// Fixed is the first package version that has the fix.
 	Fixed string `toml:"fixed" json:"fixed"`
 	// Latest: an earlier version may have it already; Fixed was looked at.
-	Latest bool `toml:"latest" json:"latest,omitempty"`
-	Note  string `toml:"note" json:"note,omitempty"`
-	Basis Basis  `toml:"basis" json:"basis"`
+	Latest bool   `toml:"latest" json:"latest,omitempty"`
+	Note   string `toml:"note" json:"note,omitempty"`
+	Basis  Basis  `toml:"basis" json:"basis"`
 }
 
 // Still says that a package was looked at and has the defect.

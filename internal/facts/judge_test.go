@@ -1,0 +1,197 @@
+package facts
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestLibc(t *testing.T) {
+	b := base(t)
+	debian := func(release, version string) Package {
+		return Package{Ecosystem: Deb, Name: "libc6", Version: version, Distribution: "debian", Release: release}
+	}
+	ubuntu := func(release, version string) Package {
+		return Package{Ecosystem: Deb, Name: "libc6", Version: version, Distribution: "ubuntu", Release: release}
+	}
+	rpm := func(distribution, release, version string) Package {
+		return Package{Ecosystem: RPM, Name: "glibc", Version: version, Distribution: distribution, Release: release}
+	}
+	contains := func(has bool) func(string) bool { return func(string) bool { return has } }
+	for name, c := range map[string]struct {
+		build Build
+		id    string
+		want  State
+		why   string
+	}{
+		"fixed upstream":                    {Build{Family: "glibc", Version: "2.36"}, "BZ-24595", FixedUpstream, "fixed upstream in 2.36 (glibc 52a103e237)"},
+		"not yet":                           {Build{Family: "glibc", Version: "2.27"}, "BZ-24595", Later, "it came with 2.28"},
+		"by version alone":                  {Build{Family: "glibc", Version: "2.31"}, "BZ-24595", Possible, "not known"},
+		"a point release is its release":    {Build{Family: "glibc", Version: "2.35.1"}, "BZ-24595", Possible, "branches of 2.34, 2.35"},
+		"RHEL 7 before the backport":        {Build{Family: "glibc", Version: "2.17", Package: rpm("rhel", "7.3", "2.17-157.el7_3.1")}, "BZ-19431", Applies, "older than 2.17-162"},
+		"RHEL 7 with the backport":          {Build{Family: "glibc", Version: "2.17", Package: rpm("rhel", "7.4", "2.17-196.el7")}, "BZ-19431", Backported, "2.17-162"},
+		"the very backport":                 {Build{Family: "glibc", Version: "2.17", Package: rpm("centos", "7", "2.17-162.el7")}, "BZ-19431", Backported, "2.17-162"},
+		"RHEL 8 before":                     {Build{Family: "glibc", Version: "2.28", Package: rpm("rhel", "8.6", "2.28-189.el8")}, "BZ-24595", Applies, "older than 2.28-206"},
+		"Rocky 8 after":                     {Build{Family: "glibc", Version: "2.28", Package: rpm("rocky", "8.9", "2.28-236.el8")}, "BZ-24595", Backported, ""},
+		"RHEL 9.0":                          {Build{Family: "glibc", Version: "2.34", Package: rpm("rhel", "9.0", "2.34-28.el9_0.2")}, "BZ-24595", Applies, ""},
+		"Alma 9":                            {Build{Family: "glibc", Version: "2.34", Package: rpm("almalinux", "9.4", "2.34-100.el9")}, "BZ-24595", Backported, ""},
+		"Amazon 2023 is not RHEL":           {Build{Family: "glibc", Version: "2.34", Package: rpm("amzn", "2023", "2.34-100.amzn2023")}, "BZ-24595", Possible, ""},
+		"Fedora of the same number is not":  {Build{Family: "glibc", Version: "2.34", Package: rpm("fedora", "35", "2.34-49.fc35")}, "BZ-24595", Possible, ""},
+		"Ubuntu 22.04 was looked at":        {Build{Family: "glibc", Version: "2.35", Package: ubuntu("22.04", "2.35-0ubuntu3.8")}, "BZ-24595", Applies, "was looked at and has it"},
+		"Ubuntu 22.04 newer than looked at": {Build{Family: "glibc", Version: "2.35", Package: ubuntu("22.04", "2.35-0ubuntu3.99")}, "BZ-24595", Possible, "is newer and was not looked at"},
+		"Ubuntu 16.04 first":                {Build{Family: "glibc", Version: "2.23", Package: ubuntu("16.04", "2.23-0ubuntu3")}, "BZ-19431", Applies, ""},
+		"Ubuntu 16.04 updated":              {Build{Family: "glibc", Version: "2.23", Package: ubuntu("16.04", "2.23-0ubuntu11.3")}, "BZ-19431", Backported, "at the latest"},
+		"Ubuntu 16.04 in between":           {Build{Family: "glibc", Version: "2.23", Package: ubuntu("16.04", "2.23-0ubuntu7")}, "BZ-19431", Possible, "still had it"},
+		"Debian 12, popen":                  {Build{Family: "glibc", Version: "2.36", Package: debian("12", "2.36-9+deb12u14")}, "glibc-popen-list", Applies, ""},
+		"Debian 13, popen":                  {Build{Family: "glibc", Version: "2.41", Package: debian("13", "2.41-12+deb13u5")}, "glibc-popen-list", FixedUpstream, ""},
+		"Debian 13, exit":                   {Build{Family: "glibc", Version: "2.41", Package: debian("13", "2.41-12+deb13u5")}, "glibc-exit-lock", Applies, "no release"},
+		"newest, join":                      {Build{Family: "glibc", Version: "2.43", Package: debian("14", "2.43-7")}, "glibc-joinstate", Applies, ""},
+		"the file tells: fixed":             {Build{Family: "glibc", Version: "2.35", Package: ubuntu("22.04", "2.35-0ubuntu3.8"), Contains: contains(true)}, "BZ-24595", Backported, "this file contains"},
+		"the file tells: not fixed":         {Build{Family: "glibc", Version: "2.34", Contains: contains(false)}, "BZ-24595", Applies, "this file lacks"},
+		"the file says nothing of others":   {Build{Family: "glibc", Version: "2.36", Contains: contains(true)}, "glibc-popen-list", Possible, ""},
+		"a broken package version":          {Build{Family: "glibc", Version: "2.35", Package: ubuntu("22.04", "x y")}, "BZ-24595", Possible, ""},
+		"newer than the data":               {Build{Family: "glibc", Version: "2.44"}, "glibc-joinstate", Possible, "nothing is known of this one"},
+		"newer, mended long ago":            {Build{Family: "glibc", Version: "2.44"}, "BZ-24595", FixedUpstream, ""},
+		"musl before 1.2.1":                 {Build{Family: "musl", Version: "1.1.24"}, "musl-fork-heap", Possible, ""},
+		"musl 1.2.1":                        {Build{Family: "musl", Version: "1.2.1"}, "musl-fork-malloc", Possible, ""},
+		"musl now":                          {Build{Family: "musl", Version: "1.2.5", Package: Package{Ecosystem: APK, Name: "musl", Version: "1.2.5-r9", Distribution: "alpine", Release: "3.21.3"}}, "musl-file-lock", Applies, ""},
+		"documented alone":                  {Build{Family: "bionic", Version: ""}, "bionic-atfork-dlclose", Possible, "as its source was read"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := b.Libc(c.build)
+			i := slices.IndexFunc(v.Defects, func(j Judged) bool { return j.ID == c.id })
+			if i < 0 {
+				t.Fatalf("no verdict on %s", c.id)
+			}
+			if j := v.Defects[i]; j.State != c.want || !strings.Contains(j.Why, c.why) {
+				t.Errorf("%s: %s (%s), want %s (%s)", c.id, j.State, j.Why, c.want, c.why)
+			}
+		})
+	}
+}
+
+func TestStandingIsSaid(t *testing.T) {
+	b := base(t)
+	for _, c := range []struct {
+		family, version string
+		want            Standing
+		says            string
+	}{
+		{"glibc", "2.36", Covered, ""},
+		{"glibc", "2.36.9000", Covered, ""},
+		{"glibc", "2.43.1", Covered, ""},
+		{"glibc", "2.44", Newer, "newer than forkproof's data, which end with 2.43"},
+		{"glibc", "3.0", Newer, "newer"},
+		{"glibc", "2.12", Older, "older than forkproof's data"},
+		{"glibc", "", Unknown, "could not be read"},
+		{"glibc", "unknown", Unknown, "could not be read"},
+		{"dietlibc", "0.34", Unknown, "not in forkproof's data"},
+		{"unknown", "", Unknown, "not in forkproof's data"},
+		{"macos", "14.2", Unknown, "documented from its source alone"},
+		{"musl", "1.2.6", Newer, "newer"},
+	} {
+		v := b.Libc(Build{Family: c.family, Version: c.version})
+		if v.Standing != c.want || !strings.Contains(v.Says, c.says) || (c.says == "") != (v.Says == "") {
+			t.Errorf("%s %s: %s, %q; want %s, %q", c.family, c.version, v.Standing, v.Says, c.want, c.says)
+		}
+		if v.Standing != Covered && v.Malloc != "" {
+			t.Errorf("%s %s: malloc is said to be %s", c.family, c.version, v.Malloc)
+		}
+	}
+}
+
+// TestLocksByVersion: a lock counts only where the version has it.
+func TestLocksByVersion(t *testing.T) {
+	b := base(t)
+	has := func(family, version, id string) bool {
+		return slices.ContainsFunc(b.Libc(Build{Family: family, Version: version}).Locks, func(l *Lock) bool { return l.ID == id })
+	}
+	for _, c := range []struct {
+		family, version, id string
+		want                bool
+	}{
+		{"glibc", "2.36", "glibc-tzset-lock", true},
+		{"glibc", "2.23", "glibc-nsswitch-lock", true},
+		{"glibc", "2.33", "glibc-nsswitch-lock", false},
+		{"glibc", "2.25", "glibc-resolv-conf-lock", false},
+		{"glibc", "2.26", "glibc-resolv-conf-lock", true},
+		{"musl", "1.2.5", "glibc-tzset-lock", false},
+	} {
+		if got := has(c.family, c.version, c.id); got != c.want {
+			t.Errorf("%s %s has %s: %v", c.family, c.version, c.id, got)
+		}
+	}
+}
+
+func TestMeansNeverSaysProven(t *testing.T) {
+	b := base(t)
+	for _, f := range b.Families() {
+		for _, v := range f.Versions {
+			lines := b.Libc(Build{Family: f.ID, Version: v.Version}).Means()
+			if len(lines) == 0 {
+				t.Errorf("%s %s means nothing", f.ID, v.Version)
+			}
+			for _, l := range lines {
+				if strings.Contains(l, "proven") || strings.Contains(l, "\n") {
+					t.Errorf("%s %s: %q", f.ID, v.Version, l)
+				}
+			}
+		}
+	}
+}
+
+func TestMatrixAgreesWithTheVerdict(t *testing.T) {
+	b := base(t)
+	m := b.Matrix(Build{})
+	if m.Machine != nil {
+		t.Error("a machine that was not named is marked")
+	}
+	for _, l := range m.Libcs {
+		if l.Documented {
+			continue
+		}
+		for _, r := range l.Rows {
+			var open []string
+			for _, j := range b.Libc(Build{Family: l.ID, Version: r.Version.Version}).Defects {
+				if j.Open() {
+					open = append(open, j.ID)
+				}
+			}
+			if !slices.Equal(open, r.Has) {
+				t.Errorf("%s %s: the row has %v, the verdict %v", l.ID, r.Version.Version, r.Has, open)
+			}
+		}
+	}
+}
+
+func TestMatrixMarksThisMachine(t *testing.T) {
+	b := base(t)
+	for _, c := range []struct {
+		build     Build
+		row, ship string
+	}{
+		{Build{Family: "glibc", Version: "2.36", Package: Package{Ecosystem: Deb, Name: "libc6", Version: "2.36-9+deb12u14", Distribution: "debian", Release: "12"}}, "2.36", "Debian 12 (bookworm)"},
+		{Build{Family: "glibc", Version: "2.34", Package: Package{Ecosystem: RPM, Name: "glibc", Distribution: "rocky", Release: "9.4"}}, "2.34", "RHEL 9"},
+		{Build{Family: "glibc", Version: "2.99"}, "", ""},
+		{Build{Family: "glibc", Version: "2.12"}, "", ""},
+		{Build{Family: "dietlibc", Version: "1"}, "", ""},
+	} {
+		var rows, ships []string
+		m := b.Matrix(c.build)
+		for _, l := range m.Libcs {
+			for _, r := range l.Rows {
+				if r.Here {
+					rows = append(rows, r.Version.Version)
+				}
+			}
+			for _, s := range l.Ships {
+				if s.Here {
+					ships = append(ships, s.Name)
+				}
+			}
+		}
+		if strings.Join(rows, " ") != c.row || strings.Join(ships, " ") != c.ship || m.Machine == nil || m.Machine.Row != c.row {
+			t.Errorf("%s %s: rows %v, ships %v, machine %+v", c.build.Family, c.build.Version, rows, ships, m.Machine)
+		}
+	}
+}
