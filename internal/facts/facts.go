@@ -69,6 +69,9 @@ func (b *Base) Libraries() []*Library { return b.libraries }
 // Servers returns the servers that are known, sorted by id.
 func (b *Base) Servers() []*Server { return b.servers }
 
+// Hazards returns the classes of what goes wrong with a library over fork.
+func (b *Base) Hazards() []*Hazard { return b.hazards }
+
 // Distributions returns the releases of distributions, in the order of the data.
 func (b *Base) Distributions() []*Distribution { return b.distributions }
 

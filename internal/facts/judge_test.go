@@ -1,9 +1,14 @@
 package facts
 
 import (
+	"bytes"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"forkproof/internal/testbed"
 )
 
 func TestLibc(t *testing.T) {
@@ -193,5 +198,40 @@ func TestMatrixMarksThisMachine(t *testing.T) {
 		if strings.Join(rows, " ") != c.row || strings.Join(ships, " ") != c.ship || m.Machine == nil || m.Machine.Row != c.row {
 			t.Errorf("%s %s: rows %v, ships %v, machine %+v", c.build.Family, c.build.Version, rows, ships, m.Machine)
 		}
+	}
+}
+
+// TestMarkTellsRealLibraries reads the C libraries of four Debian releases: the
+// text that comes with the fix of BZ-24595 is in those that have it.
+func TestMarkTellsRealLibraries(t *testing.T) {
+	b := base(t)
+	for release, c := range map[string]struct {
+		version string
+		want    State
+	}{
+		"bullseye": {"2.31", Applies},
+		"bookworm": {"2.36", FixedUpstream},
+		"trixie":   {"2.41", FixedUpstream},
+	} {
+		t.Run(release, func(t *testing.T) {
+			found, err := filepath.Glob(filepath.Join(testbed.Open(t, release).Dir, "lib", "*-linux-gnu", "libc.so.6"))
+			if err != nil || len(found) != 1 {
+				t.Fatalf("the C library of %s: %v, %v", release, found, err)
+			}
+			text, err := os.ReadFile(found[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, _ := b.Defect("BZ-24595")
+			if has := bytes.Contains(text, []byte(d.Mark)); has != (c.want == FixedUpstream) {
+				t.Errorf("%s has the mark: %v", found[0], has)
+			}
+			v := b.Libc(Build{Family: "glibc", Version: c.version, Contains: func(s string) bool { return bytes.Contains(text, []byte(s)) }})
+			for _, j := range v.Defects {
+				if j.ID == d.ID && j.State != c.want {
+					t.Errorf("%s: %s (%s)", j.ID, j.State, j.Why)
+				}
+			}
+		})
 	}
 }

@@ -146,7 +146,7 @@ func text(b *strings.Builder, m facts.Matrix) {
 		}
 		ships(b, l)
 	}
-	b.WriteString("\nx has it, b has it and its branch mended it later, . free of it; > this machine. 'forkproof explain ID' says more.\n\n")
+	b.WriteString("\nx has it, b has it and its branch mended it later, . free of it; > this machine.\n'forkproof explain ID' says more.\n\n")
 	for _, l := range machine(m) {
 		b.WriteString(fill(l, "", "  "))
 	}
@@ -204,7 +204,7 @@ func ships(b *strings.Builder, l facts.MatrixLibc) {
 func markdown(b *strings.Builder, m facts.Matrix) {
 	b.WriteString("# C libraries and fork\n\n")
 	for _, l := range machine(m) {
-		b.WriteString(l + "\n")
+		b.WriteString(cell(l) + "\n")
 	}
 	for _, l := range m.Libcs {
 		fmt.Fprintf(b, "\n## %s\n\n", l.Name)
