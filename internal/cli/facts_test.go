@@ -3,6 +3,8 @@ package cli
 import (
 	"bytes"
 	"context"
+	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,5 +61,29 @@ func TestRemedyOfARunningServer(t *testing.T) {
 	}
 	if strings.Contains(out.String(), "def ") {
 		t.Errorf("it has hooks that nothing calls for:\n%s", out.String())
+	}
+}
+
+// TestPagesNameWhatIsExplained: an id that a page of docs names can be asked for.
+func TestPagesNameWhatIsExplained(t *testing.T) {
+	b, err := facts.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile(`\b(?:RHBZ|BZ)-[0-9]+\b|\b(?:glibc|musl|gunicorn|uwsgi)-[a-z]+(?:-[a-z]+)*\b`)
+	for page, least := range map[string]int{"../../docs/seed.md": 25, "../../README.md": 1} {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := named.FindAllString(string(text), -1)
+		if len(found) < least {
+			t.Errorf("%s names only %v", page, found)
+		}
+		for _, id := range found {
+			if _, ok := b.Explain(id); !ok {
+				t.Errorf("%s names %s, which is not explained", page, id)
+			}
+		}
 	}
 }
