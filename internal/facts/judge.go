@@ -47,6 +47,33 @@ func (b *Base) Libc(build Build) Verdict {
 	return v
 }
 
+// OfServer says of one version of a server which of its own defects it has. Where
+// the version is unknown each is Possible.
+func (b *Base) OfServer(id, version string) []Judged {
+	s, ok := b.Server(id)
+	if !ok {
+		return nil
+	}
+	var out []Judged
+	for _, d := range b.defects {
+		if d.Subject != s.ID {
+			continue
+		}
+		j := Judged{Defect: d, ID: d.ID}
+		i := slices.IndexFunc(d.Ranges, func(r Range) bool { return isVersion(version) && r.Holds(version) })
+		switch {
+		case !isVersion(version):
+			j.State, j.Why = Possible, "the version of "+s.Name+" is not known; it is in "+d.Ranges[0].String()
+		case i < 0:
+			j.State, j.Why = outside(d, version)
+		default:
+			j.State, j.Why = Applies, s.Name+" "+d.Ranges[i].long()
+		}
+		out = append(out, j)
+	}
+	return out
+}
+
 // row is the newest release that is not newer than a version: 2.36.1 is 2.36.
 func (f Family) row(version string) (Version, bool) {
 	for _, r := range slices.Backward(f.Versions) {

@@ -235,3 +235,37 @@ func TestMarkTellsRealLibraries(t *testing.T) {
 		})
 	}
 }
+
+func TestOfServer(t *testing.T) {
+	b := base(t)
+	for _, c := range []struct {
+		server, version, id string
+		want                State
+	}{
+		{"gunicorn", "25.1.0", "gunicorn-control-thread", Applies},
+		{"gunicorn", "25.2.0", "gunicorn-control-thread", FixedUpstream},
+		{"gunicorn", "25.2.0", "gunicorn-control-leak", Applies},
+		{"gunicorn", "26.1.0", "gunicorn-control-leak", FixedUpstream},
+		{"gunicorn", "20.1.0", "gunicorn-control-thread", Later},
+		{"gunicorn", "", "gunicorn-control-thread", Possible},
+		{"uwsgi", "2.0.18", "uwsgi-no-fork-hooks", Applies},
+		{"uWSGI", "2.0.30", "uwsgi-no-fork-hooks", Applies},
+	} {
+		found := false
+		for _, j := range b.OfServer(c.server, c.version) {
+			if j.ID != c.id {
+				continue
+			}
+			found = true
+			if j.State != c.want || j.Why == "" {
+				t.Errorf("%s %s, %s: %s (%s), want %s", c.server, c.version, c.id, j.State, j.Why, c.want)
+			}
+		}
+		if !found {
+			t.Errorf("%s %s: nothing of %s", c.server, c.version, c.id)
+		}
+	}
+	if got := b.OfServer("no-such-server", "1"); got != nil {
+		t.Errorf("a server that is not known has %v", got)
+	}
+}

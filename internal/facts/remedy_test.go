@@ -76,9 +76,9 @@ func TestRemedyHasNothingThatNobodyAskedFor(t *testing.T) {
 		has    []string
 		not    []string
 	}{
-		{"gunicorn", []string{"libpq"}, []string{"def post_fork", "dispose(close=False)"}, []string{"pre_fork", "preload_app", "os.environ", "numpy", "control_socket"}},
+		{"gunicorn", []string{"libpq"}, []string{"def post_fork", "DisconnectionError"}, []string{"pre_fork", "preload_app", "os.environ", "numpy", "control_socket"}},
 		{"gunicorn", []string{"libgomp"}, []string{`os.environ["OMP_NUM_THREADS"] = "1"`}, []string{"def ", "preload_app", "gc"}},
-		{"gunicorn", []string{"cuda", "libpq", "libgomp"}, []string{"preload_app = False"}, []string{"def ", "os.environ", "dispose"}},
+		{"gunicorn", []string{"cuda", "libpq", "libgomp"}, []string{"preload_app = False"}, []string{"def ", "os.environ", "sqlalchemy"}},
 		{"gunicorn", []string{"BZ-24595"}, []string{"Not a matter of configuration", "2.36 or later"}, []string{"def ", "preload_app", "import"}},
 		{"gunicorn", nil, []string{"nothing was named"}, []string{"def ", "preload_app", "import"}},
 		{"uwsgi", []string{"libgomp"}, []string{"env = OMP_NUM_THREADS=1"}, []string{"lazy-apps", "uwsgi_fork", "py-call"}},
@@ -218,6 +218,51 @@ func TestRemedyCures(t *testing.T) {
 	t.Run("loaded after the fork", func(t *testing.T) {
 		start(t, recipe(t, "gunicorn", "20.1", "deadlock-nobody-left")).AwaitServing(t, "/")
 	})
+}
+
+// TestRemedyDropsInheritedConnections: a pool of SQLAlchemy that was used before
+// the fork hands out the master's connection in a worker; after the hook of the
+// recipe it opens one of its own, and does not close the master's.
+func TestRemedyDropsInheritedConnections(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "conf.py"), []byte(recipe(t, "gunicorn", "", "libpq").Files[0].Text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const script = `
+import os, sqlite3, sys
+from sqlalchemy import create_engine
+from sqlalchemy.pool import QueuePool
+sys.path.insert(0, sys.argv[1])
+
+made, closed = [], []
+class Connection(sqlite3.Connection):
+    def close(self):
+        closed.append(self)
+        super().close()
+
+def connect():
+    made.append(sqlite3.connect(sys.argv[1] + "/db", factory=Connection, check_same_thread=False))
+    return made[-1]
+
+engine = create_engine("sqlite://", poolclass=QueuePool, creator=connect)
+engine.connect().close()
+assert len(made) == 1
+if os.fork() == 0:
+    if sys.argv[2] == "hook":
+        import conf
+        conf.post_fork(None, None)
+    for _ in range(3):
+        engine.connect().close()
+    print("worker opened", len(made) - 1, "closed", len(closed), flush=True)
+    os._exit(0)
+assert os.wait()[1] == 0
+`
+	for with, want := range map[string]string{"nothing": "worker opened 0 closed 0\n", "hook": "worker opened 1 closed 0\n"} {
+		out, err := exec.Command("/usr/bin/python3", "-c", script, dir, with).CombinedOutput()
+		if err != nil || string(out) != want {
+			t.Errorf("with %s: %q, %v; want %q (make setup installs python3-sqlalchemy)", with, out, err, want)
+		}
+	}
 }
 
 // TestRemedyRunsInRealServers: the servers take what was written for them.
