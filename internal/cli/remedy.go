@@ -117,7 +117,7 @@ func running(ctx context.Context, b *facts.Base, arg string) (server string, ids
 	if err != nil || pid <= 0 {
 		return "", nil, usage("%q is out of the range of PIDs", arg)
 	}
-	doc, err := inspect.Run(ctx, inspect.Request{PIDs: []int{pid}})
+	doc, err := inspect.Run(ctx, inspect.Request{PIDs: []int{pid}, NoStop: true})
 	if err != nil {
 		return "", nil, blind(err)
 	}
