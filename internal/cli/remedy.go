@@ -10,7 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"forkproof/internal/check"
 	"forkproof/internal/facts"
+	"forkproof/internal/finding"
 	"forkproof/internal/inspect"
 	"forkproof/internal/report/factsheet"
 )
@@ -26,7 +28,7 @@ func remedyCommand(stdout io.Writer) *cobra.Command {
 hooks that the named findings call for, and nothing that they do not. An ID is that of a library (libpq), a defect
 (gunicorn-control-thread), a lock, a class of hazard (SC) or a rule (shared-connection).
 
-With a PID the server is looked at first, as 'forkproof inspect' does, and its findings are added. Nothing is written anywhere
+With a PID the server is looked at first, as 'forkproof inspect' and 'forkproof check' do, and its findings are added. Nothing is written anywhere
 but to standard output. Merge it with the configuration that you have.`,
 		Example: `  forkproof remedy --server gunicorn libpq libgomp > gunicorn.conf.py
   forkproof remedy --server puma --server-version 6.4 grpc
@@ -110,8 +112,8 @@ func names(files []facts.File) string {
 	return strings.Join(out, ", ")
 }
 
-// running looks at a server and returns its name, and the rules of its findings
-// that a remedy is known for.
+// running looks at a server and returns its name, the rules of its findings that a
+// remedy is known for, and what is known of its libraries and version.
 func running(ctx context.Context, b *facts.Base, arg string) (server string, ids []string, err error) {
 	pid, err := strconv.Atoi(arg)
 	if err != nil || pid <= 0 {
@@ -129,6 +131,16 @@ func running(ctx context.Context, b *facts.Base, arg string) (server string, ids
 	for _, f := range doc.Findings {
 		if id := string(f.Rule); len(b.HazardsOf(id)) > 0 && !slices.Contains(ids, id) {
 			ids = append(ids, id)
+		}
+	}
+	// What is known of its libraries and version; a C library is not mended by a
+	// server's configuration.
+	if doc, err = check.Run(ctx, check.Request{PIDs: []int{pid}}); err != nil {
+		return "", nil, blind(err)
+	}
+	for _, f := range doc.Findings {
+		if f.Fact != "" && f.Rule != finding.LibcDefect && f.Severity > finding.Info && !slices.Contains(ids, f.Fact) {
+			ids = append(ids, f.Fact)
 		}
 	}
 	return server, ids, nil

@@ -102,7 +102,8 @@ type configFile struct {
 // configPaths are the files in the order in which they are read, later ones
 // being stronger; must is true where they have to exist.
 func configPaths(cmd *cobra.Command) (paths []string, must bool) {
-	if f := cmd.Flag("config"); f != nil && f.Value.String() != "" {
+	// Not cmd.Flag: check has a flag of this name for the configuration of a server.
+	if f := cmd.Root().PersistentFlags().Lookup("config"); f != nil && f.Value.String() != "" {
 		return []string{f.Value.String()}, true
 	}
 	if p := os.Getenv("FORKPROOF_CONFIG"); p != "" {

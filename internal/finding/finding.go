@@ -24,6 +24,8 @@ const (
 	SharedFileOffset   Rule = "shared-file-offset"
 	ForkWithThreads    Rule = "fork-with-threads"
 	LibcDefect         Rule = "libc-defect"
+	LibraryHazard      Rule = "library-hazard"
+	ConfigHazard       Rule = "config-hazard"
 )
 
 // Severity says how much a finding matters. The order is that of the numbers:
@@ -130,6 +132,9 @@ type Finding struct {
 	// TID is the thread that waits, 0 where the finding is about no thread.
 	TID  int   `json:"tid,omitempty"`
 	Lock *Lock `json:"lock,omitempty"`
+	// Fact is the id of the published defect or hazard behind the finding, which
+	// forkproof explain takes; empty where there is none.
+	Fact string `json:"fact,omitempty"`
 	// Others are the other processes that the finding involves: those that
 	// share a connection, the master whose threads vanished.
 	Others []int `json:"others,omitempty"`
@@ -284,10 +289,40 @@ type Target struct {
 	Python  string   `json:"python,omitempty"`
 	Threads []Thread `json:"threads,omitempty"`
 	// Verdict is deadlocked, suspected, armed (nothing hangs yet, but a lock was
-	// left locked by the fork), healthy, busy, stopped or unreadable.
+	// left locked by the fork), healthy, busy, stopped or unreadable. Of the
+	// command check it is unsafe, hazards, clear or unknown.
 	Verdict string `json:"verdict"`
+	// Libraries are those that fork may harm; of the command check alone.
+	Libraries []Library `json:"libraries,omitempty"`
+	// Answers are what a person asks, answered; of the command check alone.
+	Answers []Answer `json:"answers,omitempty"`
 	// Notes say what could not be read, and what to do about it.
 	Notes []string `json:"notes,omitempty"`
+}
+
+// Library is a library of a target that fork may harm.
+type Library struct {
+	// ID is what forkproof explain takes.
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	// Version is the upstream version, empty where it could not be told.
+	Version string `json:"version,omitempty"`
+	// Loaded: it is in the memory of the process. One that is only installed may
+	// never be loaded.
+	Loaded bool `json:"loaded"`
+	// Where is the file, package or symbol that tells.
+	Where string `json:"where"`
+}
+
+// Answer is a question that people ask, with its answer.
+type Answer struct {
+	Question string `json:"question"`
+	// Short is the answer in a word or two: "yes", "no", "only without threads".
+	Short string `json:"short"`
+	// Says are the reasons, a line each.
+	Says []string `json:"says,omitempty"`
+	// Code is a configuration to copy, empty for most answers.
+	Code string `json:"code,omitempty"`
 }
 
 // Host is the machine that forkproof ran on.

@@ -19,6 +19,8 @@ type view struct {
 	Verdict summary
 	Blocks  []blockView
 	Servers []serverView
+	// Subjects are what the command check looked at, with its answers.
+	Subjects []subject
 	// HostTitle and HostMeans say what the machine's own C library implies.
 	HostTitle string
 	HostMeans []string
@@ -73,6 +75,9 @@ func HTML(w io.Writer, doc *finding.Document, _ Options) error {
 	v.HostMeans = each(v.HostMeans)
 	for _, b := range blocks(doc) {
 		v.Blocks = append(v.Blocks, viewOf(doc, b))
+	}
+	if v.Subjects = subjects(doc); v.Subjects != nil {
+		return t.Execute(w, v)
 	}
 	for _, s := range servers(doc) {
 		sv := serverView{server: s}

@@ -113,11 +113,25 @@ func Rules() []Rule {
 			Do:    []string{afterFork},
 		},
 		{
-			Name: finding.LibcDefect, Severity: finding.Warning, Confidence: "known",
+			Name: finding.LibcDefect, Severity: finding.Warning, Confidence: "known; inferred where a package may have mended it",
 			Short: "this version of the C library has a published defect around fork",
-			Means: "The version matches the published range. A distribution may have fixed it without changing the version; the release notes of the package tell.",
-			How:   "The C library's version, against a table with sources.",
+			Means: "The version matches the published range, and the distribution's package is not known to have mended it. Where that cannot be told, the finding says that it may be.",
+			How:   "The C library that the process has mapped, or that is installed, its version and package against a table with sources; of some fixes a mark in the file.",
 			Do:    []string{"Upgrade the C library, or avoid what the defect is about in workers."},
+		},
+		{
+			Name: finding.LibraryHazard, Severity: finding.Warning, Confidence: "known; inferred where it is only installed, or its version is not known",
+			Short: "a library is here that fork harms",
+			Means: "The library has locks, threads or connections that a fork does not carry over, and does not repair all of them in the child. One that is only installed, or loaded where the master has neither a second thread nor a connection at the fork, is information.",
+			How:   "The files that the process has mapped, what is linked into its program, or the package database and Python's distributions; its version against a table with sources.",
+			Do:    []string{"Use it after the fork alone, or do what its entry says: forkproof explain ID, forkproof remedy."},
+		},
+		{
+			Name: finding.ConfigHazard, Severity: finding.Warning, Confidence: "known for a defect of the server's version; else inferred",
+			Short: "a setting, or this version of the server, makes forking more dangerous",
+			Means: "What the server or its configuration does may leave locks, threads or connections to the workers, or hide that a worker hangs.",
+			How:   "The server's version against a table with sources, its arguments, and a reading of gunicorn's configuration file, which is not run.",
+			Do:    []string{"Change the setting, or the server's version."},
 		},
 	}
 }

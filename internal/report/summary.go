@@ -35,6 +35,9 @@ type summary struct {
 // verdict sums up in one line; what could not be read is part of it, since
 // nothing is known of that.
 func verdict(doc *finding.Document) summary {
+	if doc.Command == "check" {
+		return checked(doc)
+	}
 	count := make(map[string]int)
 	for i := range doc.Targets {
 		count[verdictOf(doc, &doc.Targets[i])]++
@@ -305,7 +308,7 @@ func notes(doc *finding.Document) []string {
 			if pids[k] == nil {
 				order = append(order, k)
 				first[k] = n
-				if k == n { // the note does not name its process
+				if k == n && t.PID != 0 { // the note does not name its process
 					first[k] = fmt.Sprintf("process %d: %s", t.PID, n)
 				}
 			}

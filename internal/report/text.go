@@ -59,15 +59,23 @@ func Text(w io.Writer, doc *finding.Document, opts Options) error {
 	}
 	v := verdict(doc)
 	p.wrap(v.Word+": "+v.Rest, p.of(v.Class), len(v.Word), "", "")
-	all := blocks(doc)
+	p.answers(doc)
 	var before []string
-	for _, b := range all {
+	var information []*block
+	for _, b := range blocks(doc) {
+		if p.terse(doc, b) {
+			information = append(information, b)
+			continue
+		}
 		p.block(doc, b, slices.Equal(before, b.remedy()))
 		before = b.remedy()
 	}
-	p.servers(doc)
-	if len(doc.Targets) == 0 {
-		p.host(doc)
+	p.information(information)
+	if doc.Command != "check" {
+		p.servers(doc)
+		if len(doc.Targets) == 0 {
+			p.host(doc)
+		}
 	}
 	p.notes(doc)
 	return p.Flush()
@@ -171,6 +179,21 @@ func (p *printer) block(doc *finding.Document, b *block, sameRemedy bool) {
 	}
 	p.list(seen, b.Evidence)
 	p.list("source", b.Sources)
+}
+
+// information lists blocks in one line each.
+func (p *printer) information(all []*block) {
+	for i, b := range all {
+		if i == 0 {
+			p.line("")
+			p.wrap("For information (-v says more):", "", 0, "", "  ")
+		}
+		text := b.title()
+		if b.Fact != "" {
+			text += " (" + name(b.Fact) + ")"
+		}
+		p.wrap(text, "", 0, "  - ", "    ")
+	}
 }
 
 // stack writes a stack, in short unless the whole was asked for.
