@@ -32,9 +32,9 @@ const (
 type Limits struct {
 	// Entries of all layers together, usually 20 million.
 	Entries int
-	// Nodes is how many files, folders and links are kept, usually 1 million.
+	// Nodes is how many files, folders and links are kept, usually 300 thousand.
 	Nodes int
-	// Names is how many bytes their names and targets have, usually 128 MiB.
+	// Names is how many bytes their names and targets have, usually 64 MiB.
 	Names int
 	// Content is how many bytes of files of compressed layers are kept in memory,
 	// usually 1 GiB; those of uncompressed layers are read where they lie.
@@ -59,8 +59,8 @@ func (l Limits) usual() Limits {
 		}
 	}
 	orInt(&l.Entries, 20_000_000)
-	orInt(&l.Nodes, 1_000_000)
-	orInt(&l.Names, 128<<20)
+	orInt(&l.Nodes, 300_000)
+	orInt(&l.Names, 64<<20)
 	or(&l.Content, 1<<30)
 	or(&l.Unpacked, 256<<30)
 	or(&l.Ratio, 200)
