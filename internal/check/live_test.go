@@ -180,3 +180,19 @@ func TestNobody(t *testing.T) {
 		}
 	}
 }
+
+// TestUWSGI: with threads and without the option uWSGI tells Python of no fork.
+func TestUWSGI(t *testing.T) {
+	root := testbed.Open(t, "bookworm")
+	for flag, want := range map[string]bool{"--enable-threads": true, "--py-call-uwsgi-fork-hooks": false, "--lazy-apps": false} {
+		s := testbed.UWSGI(t, root, testbed.Site{Workers: 1, Flags: []string{"--enable-threads", flag}})
+		doc := run(t, Request{PIDs: []int{s.Master()}})
+		f := fact(doc, "uwsgi-no-fork-hooks")
+		if (f != nil) != want || f != nil && (f.Severity != finding.Critical || f.Confidence != finding.Known) {
+			t.Errorf("%s: %+v", flag, f)
+		}
+		if a := doc.Targets[0].Answers[3]; want != strings.Contains(a.Code, "py-call-uwsgi-fork-hooks") {
+			t.Errorf("%s: %+v", flag, a)
+		}
+	}
+}
