@@ -195,12 +195,14 @@ static void *hold(void *unused)
 {
 	holder_tid = syscall(SYS_gettid);
 	prctl(PR_SET_NAME, "holder");
-	if (is("tz"))
+	// take does not return with the time zone lock, but for the free one: that must
+	// be given back before the fork, too.
+	if (is("tz") && !mode_is("free"))
 		sem_post(&held);
 	take();
 	if (mode_is("free"))
 		give();
-	if (!is("tz"))
+	if (!is("tz") || mode_is("free"))
 		sem_post(&held);
 	for (;;)
 		pause();
