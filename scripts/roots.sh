@@ -2,7 +2,10 @@
 # Makes the root folders that the tests enter: one Debian release each, so that
 # one test run meets four C libraries and four interpreters.
 #
-#   scripts/roots.sh [--force] [RELEASE...]      default: all four
+#   scripts/roots.sh [--force] [RELEASE...]      default: all four, and cross
+#
+# "cross" is no release: it is bullseye with the compilers for the programs of
+# internal/probe (scripts/probes.sh).
 #
 # Needs root and mmdebstrap (scripts/setup.sh installs it). The folders lie in
 # $FORKPROOF_TEST_ROOTS, by default ${XDG_CACHE_HOME:-~/.cache}/forkproof/roots.
@@ -11,7 +14,7 @@
 set -euo pipefail
 
 roots=${FORKPROOF_TEST_ROOTS:-${XDG_CACHE_HOME:-$HOME/.cache}/forkproof/roots}
-releases=(bookworm bullseye trixie forky) # the longest first
+releases=(bookworm bullseye trixie forky cross) # the longest first
 recipe=1 # raise it when the way a root is made changes without its package list
 
 # numpy comes with the OpenMP flavour of OpenBLAS only: with no other flavour
@@ -22,6 +25,7 @@ packages() {
 	case $1 in
 	# Victims in C are compiled with the oldest glibc, to run with all of them.
 	bullseye) echo "$common,gcc,g++,libc6-dev,musl-tools" ;;
+	cross) echo "gcc,libc6-dev,musl-tools,gcc-aarch64-linux-gnu,libc6-dev-arm64-cross,musl-dev:arm64" ;;
 	bookworm) echo "$common,uwsgi-core,uwsgi-plugin-python3,celery,php-fpm,puma,unicorn,ruby-rack,postgresql,apache2,nginx-light,python3-gevent,python3-uvicorn,python3-httptools" ;;
 	*) echo "$common" ;;
 	esac
@@ -42,12 +46,18 @@ made() { # whether the root of release $1 is there, as it would be made now
 }
 
 build() {
-	local release=$1 tmp log started=$SECONDS
+	local release=$1 suite=$1 architectures tmp log started=$SECONDS
+	architectures=$(dpkg --print-architecture)
+	if [ "$release" = cross ]; then
+		suite=bullseye
+		architectures=amd64,arm64
+	fi
 	tmp=$(mktemp -d "$roots/.$release.XXXXXX")
 	log=$roots/$release.log
 	# Testing's Release file may be past its date on a mirror that stands still.
 	# Manual pages and translations are left out: a third of the time and space.
 	if ! mmdebstrap --quiet --mode=root --variant=minbase \
+		--architectures="$architectures" \
 		--include="$(packages "$release")" \
 		--aptopt='Acquire::Check-Valid-Until "false"' \
 		--aptopt='Acquire::Languages "none"' \
@@ -57,7 +67,7 @@ build() {
 		--dpkgopt='path-exclude=/usr/share/locale/*' \
 		--dpkgopt='path-exclude=/usr/share/doc/*' \
 		--customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*' \
-		"$release" "$tmp" "$(mirror)" >"$log" 2>&1; then
+		"$suite" "$tmp" "$(mirror)" >"$log" 2>&1; then
 		echo "roots.sh: $release: mmdebstrap failed; the end of $log:" >&2
 		tail -n 20 "$log" >&2
 		rm -rf --one-file-system "$tmp"

@@ -1,0 +1,25 @@
+/*
+ * A mutex (normal) locked before fork by the thread that forks, unlocked and locked in the child
+ * Claim: works on every libc: a normal mutex asks nobody who unlocks it.
+ */
+#include "../probe.h"
+
+static pthread_mutex_t m;
+
+static void call(void)
+{
+	int err = pthread_mutex_unlock(&m);
+	if (err)
+		wrong("pthread_mutex_unlock: %s", strerror(err));
+	pthread_mutex_lock(&m);
+}
+
+PROBE("mutex-normal")
+{
+	pthread_mutexattr_t a;
+	pthread_mutexattr_init(&a);
+	pthread_mutexattr_settype(&a, PTHREAD_MUTEX_NORMAL);
+	pthread_mutex_init(&m, &a);
+	pthread_mutex_lock(&m);
+	once(call);
+}

@@ -1,0 +1,16 @@
+/*
+ * pthread_atfork in a handler of fork (child), in a process with threads
+ * Claim: the child hangs on glibc 2.28 to 2.35 (BZ 27054), for the same reason as BZ 24595.
+ */
+#include "../probe.h"
+
+static void nothing(void) {}
+
+static void handler(void) { pthread_atfork(NULL, NULL, nothing); }
+
+PROBE("bz-27054-child")
+{
+	idle(1);
+	pthread_atfork(NULL, NULL, handler);
+	once(nothing);
+}

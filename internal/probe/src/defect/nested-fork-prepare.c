@@ -1,0 +1,26 @@
+/*
+ * fork in a handler of fork (prepare), in a process with threads
+ * Claim: the parent hangs on glibc 2.28 to 2.35, for the same reason as BZ 24595.
+ */
+#include "../probe.h"
+
+static int deep;
+
+static void handler(void)
+{
+	if (deep++)
+		return; /* the inner fork runs the handlers too */
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(0);
+	waitpid(pid, NULL, 0);
+}
+
+static void nothing(void) {}
+
+PROBE("nested-fork-prepare")
+{
+	idle(1);
+	pthread_atfork(handler, NULL, NULL);
+	once(nothing);
+}

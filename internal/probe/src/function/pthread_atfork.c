@@ -1,0 +1,23 @@
+/*
+ * pthread_atfork in the child, while threads register handlers
+ * Claim: works: fork holds the lock of the list.
+ */
+#include "../calls.h"
+
+static volatile int left = 20000;
+static void call(void) { pthread_atfork(NULL, NULL, nothing); }
+
+/* What is registered stays, and each fork runs it: it must not become too much. */
+static void burst(void)
+{
+	for (int i = 0; i < 40; i++)
+		call();
+	if ((left -= 40) < 0)
+		enough();
+}
+
+PROBE("pthread_atfork")
+{
+	rest(1000);
+	race(burst, call);
+}

@@ -1,0 +1,12 @@
+/*
+ * putenv
+ * Claim: hangs on glibc: the lock of the environment is never made new. musl has none.
+ */
+#include "../calls.h"
+
+static void call(void) { putenv("FORKPROOF_B=1"); }
+
+PROBE("putenv")
+{
+	race(call, call);
+}

@@ -1,0 +1,10 @@
+/*
+ * Threads call popen, the child calls system
+ * Claim: works: they share no lock.
+ */
+#include "../calls.h"
+
+PROBE("popen+system")
+{
+	race(do_popen, do_system);
+}
