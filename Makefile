@@ -2,7 +2,7 @@
 GOBIN := $(shell go env GOPATH)/bin
 export FORKPROOF_TEST_ROOTS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/forkproof/roots
 
-.PHONY: help run build setup lint test bench docs clean
+.PHONY: help run build setup lint test bench probes measure docs clean
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
 
@@ -27,7 +27,14 @@ test: setup build lint ## all tests, with the race detector
 bench: build ## the figures of docs/performance.md; needs root, and what make setup installs
 	go test -run '^$$' -bench . ./...
 
-docs: ## write the man pages, docs/commands.md and docs/rules.md
+probes: ## build the programs of internal/probe from their C sources
+	@bash scripts/roots.sh cross
+	@bash scripts/probes.sh
+
+measure: ## measure the libcs of the root folders anew; 'make docs' then shows it
+	@bash scripts/measure.sh
+
+docs: ## write the man pages, docs/commands.md, docs/rules.md and docs/measured.md
 	@go run ./tool/gendoc docs
 
 clean: ## remove what was built

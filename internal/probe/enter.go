@@ -153,8 +153,16 @@ func enter(root string) error {
 	if err := unix.Mount(descriptor(proc), filepath.Join(stageDir, "proc"), "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("show /proc: %w", err)
 	}
-	if err := unix.Chroot(stageDir); err != nil {
+	// pivot_root(2), notes: with the same folder for both, the old root lies
+	// over the new one and can be taken away at once.
+	if err := os.Chdir(stageDir); err != nil {
+		return err
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
 		return fmt.Errorf("make %s the root folder: %w", root, err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("take the old root folder away: %w", err)
 	}
 	return os.Chdir("/")
 }

@@ -50,8 +50,8 @@ type Proof struct {
 type Result struct {
 	Probe   string  `json:"probe"`
 	Group   Group   `json:"group"`
-	Title   string  `json:"title"`
-	Claim   string  `json:"claim"`
+	Title   string  `json:"title,omitempty"`
+	Claim   string  `json:"claim,omitempty"`
 	Outcome Outcome `json:"outcome"`
 	// Forks is how many forks were tried; the last one is what Outcome tells of.
 	Forks int `json:"forks"`

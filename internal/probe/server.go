@@ -29,7 +29,7 @@ type server struct {
 	in     io.WriteCloser
 	events chan event
 	stderr bytes.Buffer
-	// said is closed when the program's error output has ended.
+	// gone is why it can no longer be talked to.
 	gone error
 }
 
@@ -244,16 +244,18 @@ func (s *server) identify(p place, preload []string) (Libc, error) {
 	}
 	l := Libc{Family: p.family}
 	for _, m := range maps {
-		if !m.File() || libc.Named(filepath.Base(m.Path)) == "" {
+		base := filepath.Base(m.Path)
+		// musl is one file, of which Debian's has no name of its own.
+		if !m.File() || libc.Named(base) == "" && (p.family != "musl" || base != "libc.so") {
 			continue
 		}
+		l.Path = m.Path
 		f, err := fs.OpenMapped(pid, m)
 		if err != nil {
-			l.Path = m.Path
 			break
 		}
-		id := libc.Read(libc.Named(filepath.Base(m.Path)), m.Path, f)
-		l = Libc{Family: id.Family, Version: id.Version, Package: id.Package, Path: m.Path}
+		id := libc.Read(p.family, m.Path, f)
+		l.Version, l.Package = id.Version, id.Package
 		if e, err := elffile.Open(f); err == nil {
 			l.BuildID = e.BuildID()
 		}

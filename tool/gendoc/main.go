@@ -1,4 +1,4 @@
-// Gendoc writes the man pages, docs/commands.md and docs/rules.md from the same
+// Gendoc writes the man pages, docs/commands.md, docs/rules.md and docs/measured.md from the same
 // source as the help texts and reports. 'make docs' runs it.
 package main
 
@@ -64,6 +64,11 @@ func generate() (map[string][]byte, error) {
 		command(&commands, c)
 	}
 	files["commands.md"] = commands.Bytes()
+	var measured bytes.Buffer
+	if err := cli.Measured(&measured); err != nil {
+		return nil, err
+	}
+	files["measured.md"] = measured.Bytes()
 	return files, nil
 }
 
