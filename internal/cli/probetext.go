@@ -65,7 +65,7 @@ func plural(n int, word string) string {
 func detail(r *probe.Result) string {
 	switch {
 	case r.Proof != nil && r.Proof.Lock != "":
-		return r.Proof.Lock
+		return lockName(r.Proof)
 	case r.Proof != nil:
 		return r.Proof.Kind
 	case r.Outcome == probe.Hangs && r.Text != "":
@@ -76,6 +76,21 @@ func detail(r *probe.Result) string {
 		return strings.TrimSuffix(unix.SignalName(unix.Signal(r.Signal))+": "+r.Text, ": ")
 	}
 	return r.Text
+}
+
+// lockName is the lock with the function that wants it. Some releases have a name
+// for the function that all of libc waits in, which says nothing.
+func lockName(p *probe.Proof) string {
+	name, from, ok := strings.Cut(p.Lock, ", from __lll_lock_wait")
+	if !ok {
+		return p.Lock
+	}
+	for _, f := range p.Stack {
+		if !strings.HasPrefix(f, "__lll_lock_wait") {
+			return name + ", from " + f
+		}
+	}
+	return name + ", from __lll_lock_wait" + from
 }
 
 // tally counts the outcomes in a line, worst first.

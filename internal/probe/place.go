@@ -49,7 +49,7 @@ func locate(root, file string) (place, error) {
 		}
 		p.chroot = mayEnter()
 		if !p.chroot {
-			p.notes = append(p.notes, "not root: the libc of "+root+" was run by its own loader, but users, hosts, locales and conversions are those of this machine")
+			p.notes = append(p.notes, "without the capabilities SYS_ADMIN and SYS_CHROOT (run as root) the libc of "+root+" was run by its own loader: users, hosts, locales and conversions are those of this machine")
 		}
 	}
 	if file != "" {
