@@ -217,9 +217,10 @@ func proveStill(ctx context.Context, pid int) (*probe.Proof, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", probe.ErrBlind, err)
 	}
+	// The strongest finding comes first within its severity, and a lock is one.
 	for i := range doc.Findings {
 		f := &doc.Findings[i]
-		if f.PID != pid || f.Confidence != finding.Proven || f.Lock == nil {
+		if f.PID != pid || f.Severity != finding.Critical || f.Lock == nil {
 			continue
 		}
 		p := &probe.Proof{Rule: string(f.Rule), Confidence: f.Confidence.String(), Kind: f.Lock.Kind, Lock: f.Lock.Where}

@@ -63,34 +63,27 @@ func plural(n int, word string) string {
 
 // detail says what it waits for, or what else there is to say.
 func detail(r *probe.Result) string {
+	lock := ""
+	if r.Proof != nil {
+		if lock = r.Proof.Lock; lock == "" {
+			lock = r.Proof.Kind
+		}
+	}
 	switch {
-	case r.Proof != nil && r.Proof.Lock != "":
-		return lockName(r.Proof)
-	case r.Proof != nil:
-		return r.Proof.Kind
-	case r.Outcome == probe.Hangs && r.Text != "":
-		return "timed out, not proven: " + r.Text
-	case r.Outcome == probe.Hangs:
-		return "timed out, not proven"
+	case r.Outcome == probe.Hangs && !r.Proven:
+		words := []string{"timed out, not proven"}
+		for _, w := range []string{r.Text, lock} {
+			if w != "" {
+				words = append(words, w)
+			}
+		}
+		return strings.Join(words, ": ")
+	case lock != "":
+		return lock
 	case r.Signal != 0:
 		return strings.TrimSuffix(unix.SignalName(unix.Signal(r.Signal))+": "+r.Text, ": ")
 	}
 	return r.Text
-}
-
-// lockName is the lock with the function that wants it. Some releases have a name
-// for the function that all of libc waits in, which says nothing.
-func lockName(p *probe.Proof) string {
-	name, from, ok := strings.Cut(p.Lock, ", from __lll_lock_wait")
-	if !ok {
-		return p.Lock
-	}
-	for _, f := range p.Stack {
-		if !strings.HasPrefix(f, "__lll_lock_wait") {
-			return name + ", from " + f
-		}
-	}
-	return name + ", from __lll_lock_wait" + from
 }
 
 // tally counts the outcomes in a line, worst first.

@@ -36,7 +36,7 @@ func (o Outcome) Bad() bool { return o == Hangs || o == Crashes || o == Differs 
 
 // Proof is what was read from a process that stands still.
 type Proof struct {
-	// Rule and Confidence are those of the finding.
+	// Rule and Confidence are those of the finding; only "proven" is a proof.
 	Rule       string `json:"rule"`
 	Confidence string `json:"confidence"`
 	// Kind and Lock name the lock that it waits for.
@@ -45,6 +45,9 @@ type Proof struct {
 	// Stack are the functions that the waiting thread is in, innermost first.
 	Stack []string `json:"stack,omitempty"`
 }
+
+// proven reports whether the process can never go on.
+func (p *Proof) proven() bool { return p != nil && p.Confidence == "proven" }
 
 // Result is what one probe came to.
 type Result struct {

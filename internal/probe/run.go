@@ -28,8 +28,8 @@ type Request struct {
 	// GiveUp is after how long without any motion a probe counts as hanging that
 	// no proof was found for.
 	GiveUp time.Duration
-	// Prove reads a process that stands still and says whether it can ever go on;
-	// nil without error where that does not follow.
+	// Prove reads a process that stands still and says what it waits for, and
+	// whether it follows that it can never go on; nil where nothing was found.
 	Prove func(ctx context.Context, pid int) (*Proof, error)
 	// Self is the command line that calls Enter with what follows as argument.
 	Self []string
@@ -127,7 +127,7 @@ func (w *watcher) run(ctx context.Context, p Probe) (Result, error) {
 				still, look = event{}, nil
 			case "end":
 				finish(&res, e, still, proof, subject)
-				if res.Outcome == Hangs && proof == nil {
+				if res.Outcome == Hangs && !res.Proven {
 					res.Text = doing
 				}
 				res.Milliseconds = time.Since(began).Milliseconds()
@@ -138,7 +138,7 @@ func (w *watcher) run(ctx context.Context, p Probe) (Result, error) {
 				return res, err
 			}
 			look = time.After(again)
-			if proof != nil {
+			if proof.proven() {
 				err = stop()
 			} else if time.Since(since) > w.req.GiveUp {
 				doing = motion(still.pid)
@@ -202,7 +202,7 @@ func finish(res *Result, e, still event, proof *Proof, subject int) {
 			return
 		}
 		res.Outcome, res.Proof, res.Parent = Hangs, proof, e.pid == subject
-		res.Proven = proof != nil && proof.Confidence == "proven"
+		res.Proven = proof.proven()
 	case "overdue":
 		res.Outcome, res.Text = NotReached, "out of time while things still moved"
 	case "crashes":

@@ -53,6 +53,7 @@ func TestFinish(t *testing.T) {
 	}{
 		"proven":             {event{result: "stopped", pid: 20, forks: 3}, still, proof, Hangs, true, false},
 		"given up":           {event{result: "stopped", pid: 20, forks: 3}, still, nil, Hangs, false, false},
+		"observed only":      {event{result: "stopped", pid: 20, forks: 3}, still, &Proof{Rule: "suspected-spin", Confidence: "observed"}, Hangs, false, false},
 		"the parent":         {event{result: "stopped", pid: 10, forks: 0}, event{kind: "still", pid: 10}, proof, Hangs, true, true},
 		"another child":      {event{result: "stopped", pid: 21, forks: 4}, still, proof, NotReached, false, false},
 		"the same number":    {event{result: "stopped", pid: 20, forks: 900}, still, proof, NotReached, false, false},
