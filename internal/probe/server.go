@@ -142,7 +142,7 @@ func (p place) String() string {
 	return "this machine"
 }
 
-// complaint is what the program said before it ended.
+// complaint is what the program said before it ended, which it must have.
 func (s *server) complaint(err error) string {
 	if line, _, _ := strings.Cut(strings.TrimSpace(s.stderr.String()), "\n"); line != "" {
 		return line
@@ -224,7 +224,8 @@ func (s *server) ended() error {
 	return fmt.Errorf("the program that runs the probes has ended before its time")
 }
 
-// close ends the program with all its processes and waits for it.
+// close ends the program with all its processes and waits for it. Once more does
+// no harm.
 func (s *server) close() {
 	s.in.Close()
 	for range s.events {
@@ -271,6 +272,7 @@ func (s *server) identify(p place, preload []string) (Libc, error) {
 			found = found || strings.HasPrefix(filepath.Base(m.Path), strings.SplitN(base, ".so", 2)[0]+".so")
 		}
 		if !found {
+			s.close() // it has said why, and all of that is read when it has ended
 			return l, fmt.Errorf("--preload %s: not loaded: %s", lib, s.complaint(nil))
 		}
 	}
