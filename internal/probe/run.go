@@ -203,6 +203,9 @@ func finish(res *Result, e, still event, proof *Proof, subject int) {
 		}
 		res.Outcome, res.Proof, res.Parent = Hangs, proof, e.pid == subject
 		res.Proven = proof.proven()
+	case "unsafe":
+		res.Outcome, res.Signal = NotReached, 0
+		res.Text = "threads that call it at once break the process without any fork"
 	case "overdue":
 		res.Outcome, res.Text = NotReached, "out of time while things still moved"
 	case "crashes":

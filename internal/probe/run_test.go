@@ -61,6 +61,7 @@ func TestFinish(t *testing.T) {
 		"ended by itself":    {event{result: "works", forks: 4}, still, proof, Works, false, false},
 		"out of time":        {event{result: "overdue", pid: 10, forks: 4}, event{}, nil, NotReached, false, false},
 		"killed":             {event{result: "crashes", signal: 6, text: "the parent: assertion"}, event{}, nil, Crashes, false, true},
+		"threads alone":      {event{result: "unsafe", signal: 11}, event{}, nil, NotReached, false, false},
 		"no window":          {event{result: "not-reached"}, event{}, nil, NotReached, false, false},
 		"a word of tomorrow": {event{result: "surprises"}, event{}, nil, Refused, false, false},
 	} {

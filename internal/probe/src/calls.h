@@ -103,6 +103,16 @@ CALL nothing(void) {}
 
 CALL do_atexit(void) { atexit(nothing); }
 
+/* What is registered stays: it must not become too much. With a rest after it. */
+CALL many_atexit(void)
+{
+	static volatile int left = 200000;
+	for (int i = 0; i < 40; i++)
+		do_atexit();
+	if ((left -= 40) < 0)
+		enough();
+}
+
 CALL do_exit(void) { exit(0); }
 
 CALL do_popen(void)

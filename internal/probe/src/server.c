@@ -13,12 +13,12 @@
  *	moving             it does no more
  *	end NAME RESULT FORKS REACHED SIGNAL PID TEXT
  *
- * where RESULT is works, differs, crashes, absent, refused, not-reached, stopped (it was
- * asked to) or overdue, REACHED is -1 for a probe that does not race, and PID the
- * process that was not collected when the probe ended, 0 for none. The line "stop"
- * ends the probe that runs; the end of standard input ends everything. Nothing of a
- * probe outlives its end: its processes are a group of their own and die with their
- * parents.
+ * where RESULT is works, differs, crashes, absent, refused, not-reached, unsafe (threads
+ * that call it crash without any fork), stopped (it was asked to) or overdue, REACHED is
+ * -1 for a probe that does not race, and PID the process that was not collected when the
+ * probe ended, 0 for none. The line "stop" ends the probe that runs; the end of standard
+ * input ends everything. Nothing of a probe outlives its end: its processes are a group
+ * of their own and die with their parents.
  */
 #include "server.h"
 
@@ -181,6 +181,25 @@ static int ended(pid_t pid)
 	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid != 0;
 }
 
+/* Whether the threads of a probe break their process without any fork, since libc
+ * does not let threads share the function. */
+static int unsafe(const struct probe *p, pid_t server, unsigned milliseconds)
+{
+	int status = 0;
+	state->control = 1;
+	state->deadline = now() + milliseconds * 1000000LL;
+	pid_t subject = fork();
+	if (subject == 0)
+		become_subject(p, server);
+	while (subject > 0 && !ended(subject) && now() < state->deadline + 1000000000LL)
+		poll(NULL, 0, step);
+	if (subject > 0) {
+		kill(subject, SIGKILL);
+		waitpid(subject, &status, 0);
+	}
+	return WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL;
+}
+
 /* Runs one probe; returns false at the end of the input. */
 static int perform(const struct probe *p, unsigned most, unsigned milliseconds, int listens)
 {
@@ -239,8 +258,10 @@ static int perform(const struct probe *p, unsigned most, unsigned milliseconds, 
 	waitpid(subject, &status, 0);
 	while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
 		;
-	sem_unlink(state->semaphore);
 	const char *result = name_of(status, stopped);
+	if (!strcmp(result, "crashes") && state->races && unsafe(p, server, milliseconds > 1000 ? milliseconds : 1000))
+		result = "unsafe";
+	sem_unlink(state->semaphore);
 	state->text[sizeof state->text - 1] = 0;
 	add_errors(!strcmp(result, "differs") || !strcmp(result, "crashes"));
 	say("end %s %s %u %d %d %d %s", p->name, result, state->forks, state->races ? (int)state->reached : -1, state->signal,

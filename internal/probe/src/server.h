@@ -14,6 +14,7 @@ struct state {
 	volatile unsigned reached; /* those at whose fork a thread was inside the function */
 	volatile unsigned moves;   /* changes as long as anything goes on that forks do not show */
 	volatile int races;        /* whether reached means something */
+	volatile int control;      /* the threads run, and nobody forks */
 	volatile enum result result;
 	volatile int signal;
 	volatile unsigned most; /* forks to try */

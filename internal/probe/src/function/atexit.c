@@ -7,5 +7,6 @@
 
 PROBE("atexit")
 {
-	race(do_atexit, do_atexit);
+	rest(200);
+	race(many_atexit, do_atexit);
 }

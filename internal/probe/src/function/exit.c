@@ -6,5 +6,6 @@
 
 PROBE("exit")
 {
-	race(do_atexit, do_exit);
+	rest(200);
+	race(many_atexit, do_exit);
 }

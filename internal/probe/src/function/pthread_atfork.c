@@ -1,6 +1,7 @@
 /*
  * pthread_atfork in the child, while threads register handlers
- * Claim: works: fork holds the lock of the list.
+ * Claim: the child works: fork holds the lock of the list. The parent may crash from glibc 2.36
+ * on, where fork gives the lock up around each handler, and the list may move meanwhile.
  */
 #include "../calls.h"
 
