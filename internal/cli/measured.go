@@ -21,7 +21,7 @@ func Measured(w io.Writer) error {
 What `+"`forkproof probe`"+` measured on real libcs, made by `+"`make measure`"+` and `+"`make docs`"+`. A number after "works" is how many
 forks were tried, one after "hangs" or "crashes" the fork that did. No hang in so many forks is evidence and not proof. "(p)"
 is the parent within fork; "?" was not proven but given up after %d s without motion; "not reached" met no thread inside the
-function. `+"`forkproof probe --list`"+` says what each probe does and claims.
+function, or something else than fork came in between: threads that crash without it, or a name server that does not answer. `+"`forkproof probe --list`"+` says what each probe does and claims.
 
 `, int(giveUp.Seconds()))
 	fmt.Fprintf(w, "| | libc | build | probes | measured |\n|---|---|---|---|---|\n")

@@ -140,7 +140,7 @@ crash in the child of a process that had threads. It measures this machine's lib
 A probe of a function has two threads in it while the process forks; each child calls it once. A child that stands
 still is read as 'forkproof inspect' reads a worker: "hangs" is proven unless it says that a time-out decided. "works"
 means that no fork of those tried went wrong, which is evidence and not proof; "not reached" that no fork met a thread
-inside the function, so that nothing is known.
+inside the function, or that something else came in between, so that nothing is known.
 
 Nothing but its own processes is touched, and nothing is left behind. As root, --root shows the folder read-only as
 the root folder of the probes, in namespaces of their own; otherwise its libc is run by its own loader, and users,

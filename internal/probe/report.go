@@ -18,7 +18,8 @@ const (
 	Crashes Outcome = "crashes"
 	// Differs: it went on, but with another result than a sound libc gives.
 	Differs Outcome = "differs"
-	// NotReached: no fork met a thread inside the function; nothing is known.
+	// NotReached: no fork met a thread inside the function, or something else than
+	// fork came in between, which Text says; nothing is known.
 	NotReached Outcome = "not-reached"
 	// Absent: this libc does not have the function.
 	Absent Outcome = "absent"

@@ -102,6 +102,7 @@ func (w *watcher) run(ctx context.Context, p Probe) (Result, error) {
 		proof   *Proof    // of still
 		look    <-chan time.Time
 		doing   string // what still did when it was given up
+		outside bool   // and whether it waits for something else than a thread
 		asked   bool   // the server was told to stop the probe
 	)
 	stop := func() error {
@@ -129,6 +130,9 @@ func (w *watcher) run(ctx context.Context, p Probe) (Result, error) {
 				finish(&res, e, still, proof, subject)
 				if res.Outcome == Hangs && !res.Proven {
 					res.Text = doing
+					if outside {
+						res.Outcome, res.Proof = NotReached, nil
+					}
 				}
 				res.Milliseconds = time.Since(began).Milliseconds()
 				return res, nil
@@ -141,7 +145,7 @@ func (w *watcher) run(ctx context.Context, p Probe) (Result, error) {
 			if proof.proven() {
 				err = stop()
 			} else if time.Since(since) > w.req.GiveUp {
-				doing = motion(still.pid)
+				doing, outside = motion(still.pid)
 				err = stop()
 			}
 		}
@@ -151,24 +155,30 @@ func (w *watcher) run(ctx context.Context, p Probe) (Result, error) {
 	}
 }
 
-// motion says in a word what a process that was given up does.
-func motion(pid int) string {
+// motion says in a word what a process does that was given up, and whether it
+// waits for something outside, such as an answer of a name server: that says
+// nothing of fork.
+func motion(pid int) (doing string, outside bool) {
 	fs := proc.New("/proc")
 	st, err := fs.Stat(pid)
 	if err != nil {
-		return ""
+		return "", false
 	}
 	if st.State == 'R' {
-		return "it runs without end"
+		return "it runs without end", false
 	}
 	threads, err := fs.Threads(pid)
 	if err != nil {
-		return ""
+		return "", false
 	}
 	if n := len(threads); n > 1 {
-		return fmt.Sprintf("it sleeps, and has %d threads", n)
+		return fmt.Sprintf("it sleeps, and has %d threads", n), false
 	}
-	return "it sleeps"
+	at, err := fs.Wchan(pid, pid)
+	if err == nil && (strings.Contains(at, "poll") || strings.Contains(at, "nanosleep")) {
+		return "it waits for something outside or for a time (" + at + "), which says nothing of fork", true
+	}
+	return "it sleeps", false
 }
 
 // prove asks for a proof, until it is known that none can be had here.
