@@ -131,6 +131,11 @@ func (p *process) searchAhead() {
 		defer close(done)
 		var t orphan.Target
 		if t, err = orphan.Gather(j.fs, p.pid, s.ancestors, id); err == nil {
+			if p.early {
+				// The interpreter's objects are read at the same time, which takes
+				// longer: they are not to wait for a processor.
+				t.Workers = max(1, procmem.ScanWorkers()-1)
+			}
 			found, err = orphan.Scan(j.ctx, t)
 		}
 	}()

@@ -17,11 +17,7 @@ import (
 // and what that implies for a server that would be started here. A server in a
 // container may use another one.
 func Host() finding.Host {
-	h := finding.Host{Arch: runtime.GOARCH}
-	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		h.Name, h.Kernel = unix.ByteSliceToString(u.Nodename[:]), unix.ByteSliceToString(u.Release[:])
-	}
+	h := localHost()
 	build, found := HostBuild()
 	if found == nil {
 		return h
@@ -29,6 +25,17 @@ func Host() finding.Host {
 	h.Libc = found
 	if b, err := facts.Load(); err == nil {
 		h.LibcMeans = b.Libc(build).Means()
+	}
+	return h
+}
+
+// localHost is the part of Host that takes no time: what a C library implies is
+// asked only where no server is there to be looked at.
+func localHost() finding.Host {
+	h := finding.Host{Arch: runtime.GOARCH}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		h.Name, h.Kernel = unix.ByteSliceToString(u.Nodename[:]), unix.ByteSliceToString(u.Release[:])
 	}
 	return h
 }

@@ -85,7 +85,7 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 	failed := j.begin(req.PIDs)
 	ahead := j.readAhead()
 	defer ahead.Wait()
-	doc.Host = Host()
+	doc.Host = localHost()
 	if j.all, err = forkserver.Snapshot(j.fs); err != nil {
 		return nil, err
 	}
@@ -100,6 +100,7 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 		if req.Name != nil {
 			return nil, fmt.Errorf("no process matches --name %s: %w", req.Name, ErrNothing)
 		}
+		doc.Host = Host()
 		doc.Notes = append(doc.Notes, "no pre-fork server is running on this machine")
 	}
 	j.count = len(targets)

@@ -13,6 +13,7 @@
 package orphan
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,6 +72,8 @@ type Target struct {
 	// Recheck lists the inner ids of the process's threads anew; nil where
 	// threads cannot come into being.
 	Recheck func() ([]int, error)
+	// Workers is how many processors to search with; 0 means all.
+	Workers int
 	// Settle is how long to wait before a lock is looked at again; 0 means 5 ms.
 	Settle time.Duration
 }
@@ -154,7 +157,7 @@ func Scan(ctx context.Context, t Target) (Result, error) {
 		return Result{}, fmt.Errorf("search process %d for orphaned locks: %q: %w", t.ID.PID, t.Libc.Family, ErrFamily)
 	}
 	s := newSearch(&t)
-	workers := make([]*matcher, procmem.ScanWorkers())
+	workers := make([]*matcher, cmp.Or(t.Workers, procmem.ScanWorkers()))
 	for i := range workers {
 		workers[i] = newMatcher(s)
 	}
