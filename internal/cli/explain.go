@@ -7,7 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"forkproof/internal/crosscheck"
 	"forkproof/internal/facts"
+	"forkproof/internal/probe"
 	"forkproof/internal/report"
 	"forkproof/internal/report/factsheet"
 )
@@ -53,6 +55,9 @@ C library (glibc), a rule (deadlock-owner-gone), a class of hazard (OL), or a fu
 					hint = "did you mean " + strings.Join(near, ", ") + "?"
 				}
 				return usage("nothing is known of %q; %s", args[0], hint)
+			}
+			if reports, err := probe.Measured(); err == nil {
+				a.Measured = crosscheck.Compare(b, reports).Of(a.ID)
 			}
 			return emit(stdout, func(w io.Writer) error { return factsheet.Article(w, format, Version, a) })
 		},

@@ -9,8 +9,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"forkproof/internal/crosscheck"
 	"forkproof/internal/facts"
 	"forkproof/internal/inspect"
+	"forkproof/internal/probe"
 	"forkproof/internal/report/factsheet"
 )
 
@@ -50,16 +52,22 @@ func emit(stdout io.Writer, render func(io.Writer) error) error {
 }
 
 func matrixCommand(stdout io.Writer) *cobra.Command {
-	var format string
+	var (
+		format   string
+		measured bool
+	)
 	cmd := &cobra.Command{
 		Use:   "matrix",
 		Short: "Show which C library has which known defect around fork, and who ships it",
 		Long: `matrix shows, for each C library by version, which known defects around fork it has, from where to where, which
 release of which distribution ships it, and what that release mended or was seen to have. This machine's row is marked.
 
+With --measured it shows what 'forkproof probe' found on real C libraries beside that, and flags every disagreement.
+
 It says what is known of versions. Whether a process is deadlocked says 'forkproof inspect'.`,
 		Example: `  forkproof matrix
-  forkproof matrix --format html > matrix.html`,
+  forkproof matrix --format html > matrix.html
+  forkproof matrix --measured`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if err := checkFormat(format, factsheet.MatrixFormats); err != nil {
@@ -69,10 +77,19 @@ It says what is known of versions. Whether a process is deadlocked says 'forkpro
 			if err != nil {
 				return err
 			}
+			if measured {
+				reports, err := probe.Measured()
+				if err != nil {
+					return blind(fmt.Errorf("%w; this build of forkproof is broken", err))
+				}
+				t := crosscheck.Compare(b, reports)
+				return emit(stdout, func(w io.Writer) error { return factsheet.Measured(w, format, Version, t) })
+			}
 			here, _ := inspect.HostBuild()
 			return emit(stdout, func(w io.Writer) error { return factsheet.Matrix(w, format, Version, b.Matrix(here)) })
 		},
 	}
 	formatFlag(cmd, &format, factsheet.MatrixFormats)
+	cmd.Flags().BoolVar(&measured, "measured", false, "show what was measured on real C libraries beside what is documented")
 	return cmd
 }

@@ -26,6 +26,9 @@ type Article struct {
 	When []string `json:"when,omitempty"`
 	// Packages say which distributions' packages have it or not.
 	Packages []string `json:"packages,omitempty"`
+	// Measured says what forkproof's probes found on real C libraries, a line for
+	// each probe; it is for who calls Explain to fill in.
+	Measured []string `json:"measured,omitempty"`
 	// See is how to see it.
 	See []string `json:"see,omitempty"`
 	// Do is how to get rid of it.

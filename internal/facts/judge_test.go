@@ -93,7 +93,7 @@ func TestStandingIsSaid(t *testing.T) {
 		{"dietlibc", "0.34", Unknown, "not in forkproof's data"},
 		{"unknown", "", Unknown, "not in forkproof's data"},
 		{"macos", "14.2", Unknown, "documented from its source alone"},
-		{"musl", "1.2.6", Newer, "newer"},
+		{"musl", "1.2.7", Newer, "newer"},
 	} {
 		v := b.Libc(Build{Family: c.family, Version: c.version})
 		if v.Standing != c.want || !strings.Contains(v.Says, c.says) || (c.says == "") != (v.Says == "") {

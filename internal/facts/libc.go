@@ -69,7 +69,9 @@ type Defect struct {
 	// See is how to see it in a process.
 	See []string `toml:"see" json:"see,omitempty"`
 	// Calls are the functions whose use in a handler or worker meets the defect.
-	Calls    []string   `toml:"calls" json:"calls,omitempty"`
+	Calls []string `toml:"calls" json:"calls,omitempty"`
+	// Probes are the names of forkproof's probes that show it where it is.
+	Probes   []string   `toml:"probes" json:"probes,omitempty"`
 	Ranges   []Range    `toml:"range" json:"ranges"`
 	Branches []Branch   `toml:"branch" json:"branches,omitempty"`
 	Packages []Backport `toml:"backport" json:"backports,omitempty"`
@@ -128,6 +130,9 @@ type Lock struct {
 	Title  string `toml:"title" json:"title"`
 	// Functions hang in the child while the lock is orphaned.
 	Functions []string `toml:"functions" json:"functions"`
+	// Probes are the names of forkproof's probes, besides those of the functions,
+	// that show it.
+	Probes []string `toml:"probes" json:"probes,omitempty"`
 	// Python and Ruby name what in those languages reaches the functions.
 	Python  []string `toml:"python" json:"python,omitempty"`
 	Ranges  []Range  `toml:"range" json:"ranges"`

@@ -10,6 +10,9 @@ type Hazard struct {
 	Do    []string `toml:"do" json:"do"`
 	// Rules are forkproof's rules that find it in a running process.
 	Rules []string `toml:"rules" json:"rules,omitempty"`
+	// Probes are the names of forkproof's probes that show it with the program's
+	// own objects, on any C library.
+	Probes []string `toml:"probes" json:"probes,omitempty"`
 	// Fixes are what Remedy writes where no library is named.
 	Fixes   []Fix    `toml:"fix" json:"fixes,omitempty"`
 	Sources []Source `toml:"source" json:"sources"`

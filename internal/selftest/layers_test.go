@@ -40,7 +40,7 @@ var layer = map[string]int{
 	"internal/facts": analyses, "internal/atfork": analyses, "internal/pysrc": analyses, "internal/pylint": analyses,
 	"internal/model": analyses, "internal/probe": analyses,
 
-	"internal/inspect": jobs, "internal/check": jobs, "internal/trace": jobs, "internal/provoke": jobs, "internal/stress": jobs,
+	"internal/inspect": jobs, "internal/check": jobs, "internal/crosscheck": jobs, "internal/trace": jobs, "internal/provoke": jobs, "internal/stress": jobs,
 	"internal/lint": jobs, "internal/watch": jobs, "internal/history": jobs, "internal/fleet": jobs, "internal/doctor": jobs, "internal/locate": jobs,
 
 	"internal/cli": faces, "internal/report": faces, "internal/web": faces, "internal/tui": faces,

@@ -31,6 +31,7 @@ func parts(a facts.Article) []part {
 		{"trigger", trigger, false},
 		{"when", a.When, false},
 		{"packages", a.Packages, false},
+		{"measured", a.Measured, false},
 		{"see", a.See, false},
 		{"do", a.Do, false},
 		{"known", []string{known}, false},
