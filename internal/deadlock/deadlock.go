@@ -68,8 +68,6 @@ type GIL struct {
 	Locked, Still bool
 	// HolderGone: the thread that holds it is none of this process.
 	HolderGone bool
-	// HolderWas: it is a thread of the process that this one was forked from.
-	HolderWas bool
 }
 
 // Process is what is known of one process.
@@ -87,8 +85,18 @@ type Process struct {
 	// Vanished are the ids of the threads that the parent has, had at the fork
 	// and that are not the survivor there.
 	Vanished []int
+	// Reused are numbers that threads of this process have, and that threads of
+	// its parent, the survivor among them, had at the fork: in another PID
+	// namespace. A lock that names one may mean either.
+	Reused []int
 	// Handlers: a signal handler of the program could run.
 	Handlers bool
+	// Timer: a timer may send a signal that a handler of the program catches, and
+	// that handler may leave the wait by siglongjmp.
+	Timer bool
+	// Ring: the process has an io_uring, of which an operation may wake a futex
+	// or write what is waited for.
+	Ring bool
 	// Forked: the process was forked from a live one without exec.
 	Forked bool
 	GIL    *GIL
@@ -119,19 +127,19 @@ func Judge(p Process) []Verdict {
 		out = append(out, v)
 	}
 	gone := ownerGone(p)
-	for _, v := range gone {
+	for i, v := range gone {
 		if v.Proven {
-			add(v)
+			add(p.limited(gone[i : i+1])[0])
 		}
 	}
-	for _, v := range cycles(p) {
+	for _, v := range p.limited(cycles(p)) {
 		add(v)
 	}
 	for _, v := range gilGone(p) {
 		add(v)
 	}
 	if v, ok := nobodyLeft(p, named); ok {
-		add(v)
+		add(p.limited([]Verdict{v})[0])
 	}
 	for _, v := range gone {
 		if !named[v.TIDs[0]] {
@@ -139,6 +147,17 @@ func Judge(p Process) []Verdict {
 		}
 	}
 	return out
+}
+
+// limited weakens what is not proven of a wait that a timer of the program may end.
+func (p Process) limited(all []Verdict) []Verdict {
+	for i := range all {
+		if p.Timer && all[i].Proven {
+			all[i].Proven = false
+			all[i].Why += " But a timer may be running that sends the process a signal for which it has a handler: as that may be its limit for the wait, this is not called proven."
+		}
+	}
+	return all
 }
 
 // nobodyLeft is P1: every thread sleeps until another of the same memory wakes it.
@@ -165,11 +184,15 @@ func nobodyLeft(p Process, named map[int]bool) (Verdict, bool) {
 	if len(p.Threads) == 1 {
 		v.Why = "The process has one thread, which sleeps until another thread of the same process wakes it, and no other process shares its memory. Nobody is left to do that."
 	}
-	if event && p.Handlers {
+	switch {
+	case event && p.Handlers:
 		// Not every wait is for a lock: a program may sleep until its signal
 		// handler posts a semaphore, and be healthy.
 		v.Proven = false
 		v.Why += " Only a signal handler of the program itself could still end the wait, and it has some, so this is not called proven."
+	case event && p.Ring:
+		v.Proven = false
+		v.Why += " Only an operation of io_uring could still end the wait, and the program uses that, so this is not called proven."
 	}
 	return v, true
 }
@@ -189,6 +212,9 @@ func (p Process) holder(t Thread) (h Thread, here, gone bool) {
 		}
 		return h, false, known
 	case t.Owner != 0:
+		if slices.Contains(p.Reused, t.Owner) {
+			return h, false, false
+		}
 		for _, o := range p.Threads {
 			if o.Inner == t.Owner {
 				return o, true, false
@@ -295,6 +321,12 @@ func cycles(p Process) []Verdict {
 				}
 				if len(ring) == 1 {
 					v.Why = "The thread waits for a lock that it holds itself, so it can never go on. This is not the doing of fork."
+					// Programs do this to sleep until another thread unlocks the mutex.
+					// POSIX has it undefined, and C libraries allow it.
+					if all, ok := nobodyLeft(p, nil); !ok || !all.Proven {
+						v.Proven = false
+						v.Why = "The thread waits for a lock that it holds itself. Some programs do so to sleep until another thread releases the lock, though POSIX does not allow that, and others go on here, so this is not called proven."
+					}
 				}
 				out = append(out, v)
 				break
@@ -329,16 +361,15 @@ func gilGone(p Process) []Verdict {
 	v.Proof, v.Proven = GILGone, true
 	v.Why = "The interpreter's own lock (the GIL) is held by a thread that does not exist in this process: it was another thread of the master at the fork. No Python code can ever run here again."
 	v.Evidence = append(v.Evidence, "the interpreter says that its lock is held and by whom; two looks saw the same holder and no change of hands")
-	if p.GIL.HolderWas {
-		return []Verdict{v}
-	}
-	// A program may enter Python with a thread state that another thread made.
-	// Then the holder is whoever runs now, and that must be ruled out.
+	// A program may enter Python with a thread state that another thread made, also
+	// with one that a thread of the master made and the survivor has. Then the
+	// holder is whoever runs now, and that must be ruled out.
 	for _, t := range p.Threads {
-		if !t.OnGIL && !t.forever() {
-			v.Proven = false
-			v.Why = "The interpreter says that its own lock (the GIL) is held by a thread that does not exist in this process. The master has no such thread any more, and other threads run here, so this is not called proven."
+		if t.OnGIL || t.forever() {
+			continue
 		}
+		v.Proven = false
+		v.Why = "The interpreter says that its own lock (the GIL) is held by a thread that does not exist in this process. But other threads run here, and one of them may hold it by a thread state that was made for another, so this is not called proven."
 	}
 	return []Verdict{v}
 }

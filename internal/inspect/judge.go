@@ -70,7 +70,10 @@ func (j *job) observe(p *process) (o observation, quick bool) {
 		}
 		s.Threads = append(s.Threads, j.thread(p, tid, o.waits))
 	}
-	s.Handlers = s.Handlers && p.looks[1][p.tids[0]].status.SigCgt&^uint64(faults)&^blocked != 0
+	caught := p.looks[1][p.tids[0]].status.SigCgt &^ blocked
+	s.Handlers = s.Handlers && caught&^uint64(faults) != 0
+	s.Timer = p.timed(caught)
+	s.Ring = p.ringed()
 	s.Alone = j.alone(p)
 	// The survivor of a fork is the process's first thread. Later ones may sit
 	// on the stack, and so at the thread pointer, that a vanished thread had.
@@ -79,6 +82,9 @@ func (j *job) observe(p *process) (o observation, quick bool) {
 		found := false
 		for _, tid := range j.before(p, m) {
 			inner := m.looks[1][tid].status.InnerPID()
+			if p.here(inner) {
+				s.Reused = append(s.Reused, inner)
+			}
 			if tp := m.pointer(tid); tp == p.pointer(p.pid) && tp != 0 {
 				s.SurvivorWas = append(s.SurvivorWas, inner)
 				found = true
@@ -131,11 +137,6 @@ func (j *job) interpreterLock(p *process, s *deadlock.Process) {
 		}
 	}
 	s.GIL = &deadlock.GIL{Locked: a.Locked && b.Locked, Still: *a == *b, HolderGone: gone}
-	if m, ok := p.parent(); ok && m.err == nil {
-		for _, tid := range m.tids {
-			s.GIL.HolderWas = s.GIL.HolderWas || m.pointer(tid) == b.HolderIdent
-		}
-	}
 	for i, t := range s.Threads {
 		for k := range p.looks {
 			if f, ok := futexOf(p.looks[k][t.TID].call); ok && covers(b, f.Addr) {
@@ -187,7 +188,7 @@ func (p *process) ownID(tid int) (int, bool) {
 		return p.looks[1][tid].status.InnerPID(), p.pointer(tid) != 0
 	}
 	head, err := proc.RobustList(tid)
-	if err != nil || head == 0 {
+	if err != nil || head == 0 || p.pointer(tid) == 0 {
 		return 0, false
 	}
 	own, err := procmem.Uint32(p.mem, head-16)
@@ -201,21 +202,27 @@ func (p *process) ownID(tid int) (int, bool) {
 // the owner is read again: a thread that is not there in between, and is named
 // before and after, does not exist.
 func (j *job) confirm(p *process, o observation, v deadlock.Verdict) bool {
+	asleep := v.TIDs
 	switch v.Proof {
 	case deadlock.OwnerGone, deadlock.Cycle:
+	case deadlock.NobodyLeft:
+		asleep = p.tids
 	default:
 		return true
 	}
 	if !p.sameTIDs() {
 		return false
 	}
-	for _, tid := range v.TIDs {
+	for _, tid := range asleep {
 		st, err := j.fs.TaskStatus(p.pid, tid)
 		call, err2 := j.fs.Syscall(p.pid, tid)
 		was := p.looks[1][tid]
 		if err != nil || err2 != nil || st.State != 'S' || st.Switches != was.status.Switches || call != was.call {
 			return false
 		}
+	}
+	if v.Proof == deadlock.NobodyLeft {
+		return true // what kind of lock it is was read while all still slept
 	}
 	p.mem.Drop()
 	p.python.heap = nil

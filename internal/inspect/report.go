@@ -227,7 +227,7 @@ func (j *job) findings(p *process, s forkserver.Server, o observation, v deadloc
 			f.Confidence = finding.Proven
 		}
 		f.Lock = j.lock(p, tid, o, v)
-		if alone {
+		if alone || !v.Proven && (v.Proof == deadlock.Cycle || v.Proof == deadlock.GILGone) {
 			f.Severity = finding.Warning
 		}
 		if forked {
@@ -269,7 +269,11 @@ func who(p *process) string {
 
 func title(p *process, f finding.Finding) string {
 	what := "is deadlocked"
-	if f.Confidence != finding.Proven {
+	switch {
+	case f.Confidence == finding.Proven:
+	case f.Rule == finding.DeadlockCycle || f.Rule == finding.DeadlockGILGone:
+		what = "may be deadlocked"
+	default:
 		what = "sleeps and nothing but a signal can wake it"
 	}
 	if f.TID != 0 {

@@ -201,7 +201,7 @@ func classifyJoin(w Waiting, f Futex, mem procmem.Reader) Waiting {
 	w.Kind, w.State, w.Exclusive = "thread-join", "the thread has not ended", true
 	const most = 0x900 // sizeof(struct pthread) is 2304 at most, 2.31 to 2.43
 	for at := f.Addr &^ 63; at+most > f.Addr; at -= 64 {
-		if isTCB(at, mem) {
+		if ControlBlock(at, mem) {
 			w.OwnerPointer = at
 			break
 		}
@@ -212,10 +212,10 @@ func classifyJoin(w Waiting, f Futex, mem procmem.Reader) Waiting {
 	return w
 }
 
-// isTCB reports whether a thread's control block lies at addr: on x86-64 it holds
+// ControlBlock reports whether a thread's control block lies at addr: on x86-64 it holds
 // its own address twice (tcbhead_t: tcb 0, self 16). A thread that vanished at a
 // fork has left it in the child, too.
-func isTCB(addr uint64, mem procmem.Reader) bool {
+func ControlBlock(addr uint64, mem procmem.Reader) bool {
 	if addr == 0 || addr%16 != 0 {
 		return false
 	}
@@ -233,7 +233,7 @@ func recursiveOwner(addr uint64, mem procmem.Reader) (uint64, bool) {
 	}
 	u := binary.LittleEndian
 	owner := u.Uint64(b[8:])
-	return owner, u.Uint32(b) == 2 && u.Uint32(b[4:]) < 1<<20 && isTCB(owner, mem)
+	return owner, u.Uint32(b) == 2 && u.Uint32(b[4:]) < 1<<20 && ControlBlock(owner, mem)
 }
 
 // Places in a FILE of glibc (libio/bits/types/struct_FILE.h). A stream that fopen

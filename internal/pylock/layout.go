@@ -41,6 +41,10 @@ type frameLayout struct {
 	localsplus, globals, locals int
 	valueStack                  int // pointer to it, until 3.10; else it follows localsplus
 	tag                         uint64
+	// beforeWith is the instruction BEFORE_WITH (Include/opcode_ids.h) of 3.12 and
+	// 3.13, which calls __enter__ of what is still on the stack then; 0 in
+	// releases that have put __exit__ there before.
+	beforeWith byte
 	// in the code object
 	stackSize        int
 	nlocals          int
@@ -62,6 +66,7 @@ const (
 	listItems                     = 24
 	cellRef, weakrefObject        = 16, 16
 	moduleDict                    = 16
+	frameInstr                    = 56 // prev_instr of 3.12, instr_ptr of 3.13
 	textBuffer                    = 32
 	lockWord                      = 16 // sem_t*, or the PyMutex itself
 	lockLocked                    = 32 // until 3.13
@@ -115,8 +120,10 @@ func layoutFor(minor int) (layout, bool) {
 		l.strASCII, l.strOther, l.longTag = 48, 72, false
 	case 12:
 		l.managed = managedTagged
+		l.frame.beforeWith = 53
 	case 13:
 		l.managed, l.parking, l.valuesSkip = managedInline, true, 8
+		l.frame.beforeWith = 2
 	case 14:
 		l.managed, l.parking, l.valuesSkip = managedInline, true, 8
 		l.frame.localsplus, l.frame.tag, l.tupleItems = 80, 3, 32

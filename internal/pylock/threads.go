@@ -53,31 +53,49 @@ const (
 )
 
 // Entering reports whether the innermost function is on its way into `with
-// lock` for the lock at object, as opposed to a call of lock.acquire(). Only
-// the latter is how a program waits for a signal that another of its functions
-// gives by lock.release(), be it one that handles a signal of the kernel.
+// lock` for the lock at object, as opposed to a call of lock.acquire(), be it by
+// a function written in C that got the lock. Only such a call is how a program
+// waits for a signal that another of its functions gives by lock.release(), be it
+// one that handles a signal of the kernel.
 //
-// While the lock is awaited the frame's stack holds what leaves the block again
-// (until 3.11 and from 3.14 on) or the lock itself (3.12 and 3.13), and for a
-// call the function that is called.
+// While the lock is awaited the frame's stack holds the lock's own __exit__ (until
+// 3.11 and from 3.14 on, there with the lock behind it), or the lock itself, of
+// which an instruction for just that (3.12 and 3.13) tells what it is there for.
+// Condition.__enter__ of the module threading calls the lock's own __enter__.
 func (h *Heap) Entering(frames []cpython.Frame, object uint64) bool {
-	if len(frames) == 0 {
+	if len(frames) == 0 || object == 0 {
 		return false
 	}
-	entering := false
+	by := h.lay.frame.beforeWith
+	before := by != 0 && h.executes(frames[0], by)
+	entering, unbound := false, false
 	for _, s := range h.locals(frames[0]) {
 		if s.name != 0 {
 			continue
 		}
-		switch h.cFunction(s.value) {
+		entering = entering || (before || unbound) && s.value == object
+		unbound = false
+		switch name := h.cFunction(s.value); name {
 		case "acquire", "acquire_lock":
 			return false
 		case "__exit__", "__enter__":
-			entering = true
+			if name == "__exit__" && by != 0 {
+				continue // of a block that was entered before
+			}
+			// What is bound has its object in itself, else it comes next.
+			unbound = h.objectType(s.value).name == "method_descriptor"
+			self, _ := h.word(s.value + builtinSelf)
+			entering = entering || !unbound && self == object
 		}
-		entering = entering || s.value == object && object != 0
 	}
 	return entering
+}
+
+// executes reports whether the frame is at an instruction, from 3.12 on.
+func (h *Heap) executes(f cpython.Frame, op byte) bool {
+	at, ok := h.word(f.Addr + frameInstr)
+	var b [1]byte
+	return ok && h.read(b[:], at) && b[0] == op
 }
 
 // cFunction is the name of the function written in C at addr, "" for any other
