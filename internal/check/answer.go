@@ -209,6 +209,11 @@ func (s *subject) hook(base *facts.Base) finding.Answer {
 	}
 	r, err := base.Remedy(server, s.version, ids)
 	if err != nil || len(r.Files) == 0 || len(ids) == 0 {
+		if s.config != nil && len(s.config.threads) > 0 {
+			q.Short = "threads"
+			q.Says = append(q.Says, "the threads that the configuration starts in the master; see below")
+			return q
+		}
 		q.Short = "nothing"
 		q.Says = append(q.Says, "nothing that was found can be mended there; see what to do below")
 		return q

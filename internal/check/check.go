@@ -98,6 +98,23 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 	return doc, nil
 }
 
+// Here is the C library that this machine's own programs use, with its package; in
+// a container it is the container's. It is zero where none is found. The file is
+// open until done is called.
+func Here() (b facts.Build, done func()) {
+	root, err := image.OpenDir("/")
+	if err != nil {
+		return facts.Build{}, func() {}
+	}
+	done = func() { _ = root.Close() } // only read
+	s := openSystem(root)
+	builds := s.libcs()
+	if at, ok := s.main(builds, nil); ok && len(builds) > 0 {
+		return builds[at].fact(), done
+	}
+	return facts.Build{}, done
+}
+
 func host() finding.Host {
 	h := finding.Host{Arch: runtime.GOARCH}
 	var u unix.Utsname

@@ -70,7 +70,7 @@ func (s *system) pkg(names ...string) facts.Package {
 func (s *system) fact(p osdb.Package) facts.Package {
 	return facts.Package{
 		Ecosystem: facts.Ecosystem(p.Format), Name: p.Name, Version: p.Version, Source: p.Source,
-		Distribution: s.release.ID, Release: s.release.Version,
+		Distribution: s.release.ID, Release: s.release.Name(),
 	}
 }
 
@@ -180,7 +180,7 @@ func (s *system) owner(b *build) {
 	}
 	if b.Package.Version == "" && b.Family == "glibc" && (s.release.ID == "debian" || s.release.ID == "ubuntu") && b.Identity.Package != "" {
 		// Their banner has the whole version of the package.
-		b.Package = facts.Package{Ecosystem: facts.Deb, Name: "libc6", Source: "glibc", Version: b.Identity.Package, Distribution: s.release.ID, Release: s.release.Version}
+		b.Package = facts.Package{Ecosystem: facts.Deb, Name: "libc6", Source: "glibc", Version: b.Identity.Package, Distribution: s.release.ID, Release: s.release.Name()}
 	}
 	for _, p := range s.db.Find(b.Package.Name) {
 		if p.State != "" {

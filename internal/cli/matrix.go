@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"forkproof/internal/check"
 	"forkproof/internal/facts"
-	"forkproof/internal/inspect"
 	"forkproof/internal/report/factsheet"
 )
 
@@ -69,7 +69,8 @@ It says what is known of versions. Whether a process is deadlocked says 'forkpro
 			if err != nil {
 				return err
 			}
-			here, _ := inspect.HostBuild()
+			here, done := check.Here()
+			defer done()
 			return emit(stdout, func(w io.Writer) error { return factsheet.Matrix(w, format, Version, b.Matrix(here)) })
 		},
 	}

@@ -219,23 +219,20 @@ func (b *Base) same(p Package, distribution, release, name string) bool {
 	if p.Name != name && p.Source != name {
 		return false
 	}
-	if p.Release != release && major(p.Release) != release {
-		return false
-	}
-	if p.Distribution == distribution {
-		return true
-	}
 	for _, d := range b.distributions {
 		if d.ID == distribution && d.Release == release {
-			return slices.Contains(d.Also, p.Distribution)
+			return d.is(p)
 		}
 	}
 	return false
 }
 
-// major is 9 of 9.4: RHEL and its kin count minor releases in VERSION_ID, with
-// the same stream of packages.
-func major(release string) string {
-	m, _, _ := strings.Cut(release, ".")
-	return m
+// is reports whether a package is of this release, or of a distribution that ships
+// the same packages.
+func (d *Distribution) is(p Package) bool {
+	if p.Release == "" || p.Distribution != d.ID && !slices.Contains(d.Also, p.Distribution) {
+		return false
+	}
+	// RHEL and its kin count minor releases in VERSION_ID, Alpine its updates.
+	return p.Release == d.Release || strings.HasPrefix(p.Release, d.Release+".") || p.Release == d.Codename
 }

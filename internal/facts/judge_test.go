@@ -51,6 +51,7 @@ func TestLibc(t *testing.T) {
 		"popen, a narrow window":            {Build{Family: "glibc", Version: "2.27", Package: ubuntu("18.04", "2.27-3ubuntu1.6")}, "glibc-popen-list", Possible, "mended upstream in 2.41"},
 		"Debian 13, popen":                  {Build{Family: "glibc", Version: "2.41", Package: debian("13", "2.41-12+deb13u5")}, "glibc-popen-list", FixedUpstream, ""},
 		"Debian 13, exit":                   {Build{Family: "glibc", Version: "2.41", Package: debian("13", "2.41-12+deb13u5")}, "glibc-exit-lock", Applies, "no release"},
+		"Debian testing by its code name":   {Build{Family: "glibc", Version: "2.43", Package: debian("forky", "2.43-7")}, "glibc-joinstate", Applies, ""},
 		"newest, join":                      {Build{Family: "glibc", Version: "2.43", Package: debian("14", "2.43-7")}, "glibc-joinstate", Applies, ""},
 		"the file tells: fixed":             {Build{Family: "glibc", Version: "2.35", Package: ubuntu("22.04", "2.35-0ubuntu3.8"), Contains: contains(true)}, "BZ-24595", Backported, "this file contains"},
 		"the file tells: not fixed":         {Build{Family: "glibc", Version: "2.34", Contains: contains(false)}, "BZ-24595", Applies, "this file lacks"},
@@ -178,6 +179,9 @@ func TestMatrixMarksThisMachine(t *testing.T) {
 	}{
 		{Build{Family: "glibc", Version: "2.36", Package: Package{Ecosystem: Deb, Name: "libc6", Version: "2.36-9+deb12u14", Distribution: "debian", Release: "12"}}, "2.36", "Debian 12 (bookworm)"},
 		{Build{Family: "glibc", Version: "2.34", Package: Package{Ecosystem: RPM, Name: "glibc", Distribution: "rocky", Release: "9.4"}}, "2.34", "RHEL 9"},
+		{Build{Family: "musl", Version: "1.2.5", Package: Package{Ecosystem: APK, Name: "musl", Distribution: "alpine", Release: "3.21.3"}}, "1.2.5", "Alpine 3.21"},
+		{Build{Family: "glibc", Version: "2.43", Package: Package{Ecosystem: Deb, Name: "libc6", Distribution: "debian", Release: "forky"}}, "2.43", "Debian 14 (forky, testing)"},
+		{Build{Family: "glibc", Version: "2.38", Package: Package{Ecosystem: RPM, Name: "glibc", Distribution: "opensuse-leap", Release: "15.6"}}, "2.38", "SLES 15 SP6"},
 		{Build{Family: "glibc", Version: "2.99"}, "", ""},
 		{Build{Family: "glibc", Version: "2.12"}, "", ""},
 		{Build{Family: "dietlibc", Version: "1"}, "", ""},

@@ -22,7 +22,7 @@ func Host() finding.Host {
 	if unix.Uname(&u) == nil {
 		h.Name, h.Kernel = unix.ByteSliceToString(u.Nodename[:]), unix.ByteSliceToString(u.Release[:])
 	}
-	build, found := HostBuild()
+	build, found := hostBuild()
 	if found == nil {
 		return h
 	}
@@ -33,9 +33,9 @@ func Host() finding.Host {
 	return h
 }
 
-// HostBuild finds the machine's own C library, as facts and as reports name it;
+// hostBuild finds the machine's own C library, as facts and as reports name it;
 // nil where there is none in the usual places.
-func HostBuild() (facts.Build, *finding.Libc) {
+func hostBuild() (facts.Build, *finding.Libc) {
 	for _, dir := range []string{"/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/lib/aarch64-linux-gnu", "/usr/lib", "/lib"} {
 		for _, name := range []string{"libc.so.6", "ld-musl-x86_64.so.1", "ld-musl-aarch64.so.1"} {
 			f, err := os.Open(dir + "/" + name)
