@@ -92,7 +92,7 @@ func (s *subject) preloading() finding.Answer {
 	// What this application does counts more than what its C library lacks.
 	for _, libc := range []bool{false, true} {
 		for _, f := range s.findings {
-			if f.Severity >= finding.Warning && (f.Rule == finding.LibcDefect) == libc && !slices.Contains(against, f.Title) {
+			if f.Severity >= finding.Warning && f.Title != neverKilled && (f.Rule == finding.LibcDefect) == libc && !slices.Contains(against, f.Title) {
 				against = append(against, f.Title)
 			}
 		}

@@ -279,6 +279,9 @@ func (s *subject) threadFinding() {
 	}
 }
 
+// neverKilled is the title of a finding that holds with and without preloading.
+const neverKilled = "a worker that hangs is never killed"
+
 // configHazards judges a gunicorn.conf.py.
 func (s *subject) configHazards() {
 	c := s.config
@@ -303,7 +306,7 @@ func (s *subject) configHazards() {
 			[]string{c.path + " defines neither post_fork nor post_worker_init"}, []string{"Define post_fork(server, worker), and drop and make anew there what must not be shared; forkproof remedy writes one."})
 	}
 	if v, ok := c.number("timeout"); ok && v == 0 {
-		hazard(finding.Warning, "a worker that hangs is never killed", "With timeout = 0 gunicorn waits for ever for a worker that is deadlocked, and serves with fewer workers.",
+		hazard(finding.Warning, neverKilled, "With timeout = 0 gunicorn waits for ever for a worker that is deadlocked, and serves with fewer workers.",
 			[]string{c.path + ": timeout = 0"}, []string{"Set timeout to what the slowest request takes, such as 30; forkproof inspect finds what hangs."})
 	}
 	if c.dynamic["preload_app"] {

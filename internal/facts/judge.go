@@ -63,11 +63,11 @@ func (b *Base) OfServer(id, version string) []Judged {
 		i := slices.IndexFunc(d.Ranges, func(r Range) bool { return isVersion(version) && r.Holds(version) })
 		switch {
 		case !isVersion(version):
-			j.State, j.Why = Possible, "the version of "+s.Name+" is not known; it is in "+d.Ranges[0].String()
+			j.State, j.Why = Possible, "the version of "+s.Name+" is not known; it is in "+d.Ranges[0].Of(s.Name)
 		case i < 0:
 			j.State, j.Why = outside(d, version)
 		default:
-			j.State, j.Why = Applies, s.Name+" "+d.Ranges[i].long()
+			j.State, j.Why = Applies, d.Ranges[i].long(s.Name)
 		}
 		out = append(out, j)
 	}
