@@ -110,7 +110,7 @@ func text(fsys fs.FS, name string) (s string, found bool, err error) {
 		return "", false, fmt.Errorf("read %s: %w", name, err)
 	}
 	defer func() { _ = f.Close() }() // only read
-	var b strings.Builder // whose text is not copied once more
+	var b strings.Builder            // whose text is not copied once more
 	if st, err := f.Stat(); err == nil && st.Size() > maxText {
 		return "", false, fmt.Errorf("read %s: more than %d bytes: %w", name, maxText, ErrTooLarge)
 	} else if err == nil && st.Size() > 0 {
