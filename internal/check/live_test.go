@@ -182,6 +182,19 @@ func TestStaticPrograms(t *testing.T) {
 	}
 }
 
+// TestHere finds the machine's own C library with its package.
+func TestHere(t *testing.T) {
+	b, done := Here()
+	defer done()
+	out, err := exec.Command("dpkg-query", "-W", "-f", "${Version}", "libc6").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.Family != "glibc" || b.Package.Version != string(out) || b.Package.Distribution == "" || !b.Contains("GNU C Library") || b.Contains("no library has this in it") {
+		t.Errorf("%+v, dpkg says %s", b, out)
+	}
+}
+
 // TestNobody: what cannot be looked at is said.
 func TestNobody(t *testing.T) {
 	for pid, says := range map[int]string{1 << 22: "no process 4194304", 2: "thread of the kernel"} {

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -194,21 +195,43 @@ func TestBadRoots(t *testing.T) {
 }
 
 // TestOutside: nothing of the machine is taken for the root's own, whatever links
-// there are.
+// there are. What lies outside would show: a package of version 6.6.6, an
+// os-release of a distribution that there is not, a C library of another version, a
+// package of Python, a configuration.
 func TestOutside(t *testing.T) {
-	outside := plant(t, map[string]string{"status": "Package: libc6\nStatus: install ok installed\nVersion: 6.6.6\n\n", "libc.so.6": libcOf(t, "bullseye")})
-	up := strings.Repeat("../", 30)
-	dir := plant(t, map[string]string{
-		"etc/os-release -> " + up + "etc/os-release": "", "var/lib/dpkg/status -> " + outside + "/status": "",
-		"lib/x86_64-linux-gnu/libc.so.6 -> " + up + outside + "/libc.so.6": "", "lib/apk -> ../lib/apk": "", "bin/sh -> /bin/sh": "",
-		"usr/lib64/libc.so.6": libcOf(t, "bookworm"),
+	outside := plant(t, map[string]string{
+		"status": "Package: libc6\nStatus: install ok installed\nVersion: 6.6.6\n\n", "os-release": "ID=debian\nVERSION_ID=outside\n",
+		"lib/libc.so.6": libcOf(t, "bullseye"), "lib/libgomp.so.1": "x", "packages/grpcio-1.78.1.dist-info/METADATA": "x", "libc6": "Package: libc6\nVersion: 6.6.6\n",
 	})
-	doc := run(t, Request{Root: dir})
-	if l := doc.Targets[0].Libc; l == nil || l.Version != "2.36" || strings.Contains(fmt.Sprint(doc), "6.6.6") {
-		t.Errorf("the C library is %+v", l)
-	}
-	if strings.Contains(fmt.Sprint(doc.Targets[0].Notes), "debian") {
-		t.Errorf("the machine's os-release was read: %q", doc.Targets[0].Notes)
+	up := strings.Repeat("../", 30)
+	for name, to := range map[string]string{"absolute": outside, "relative": up + outside[1:], "proc": "/proc/self/root" + outside, "relative proc": up + "proc/self/root" + outside, "cwd": "/proc/self/cwd/" + up + outside[1:]} {
+		t.Run(name, func(t *testing.T) {
+			dir := plant(t, map[string]string{
+				"etc/os-release -> " + to + "/os-release": "", "usr/lib/os-release -> " + to + "/os-release": "",
+				"var/lib/dpkg/status -> " + to + "/status": "", "var/lib/dpkg/status.d/libc6 -> " + to + "/libc6": "",
+				"lib/x86_64-linux-gnu -> " + to + "/lib": "", "lib64/libc.so.6 -> " + to + "/lib/libc.so.6": "", "usr/local/lib/libgomp.so.1 -> " + to + "/lib/libgomp.so.1": "",
+				"usr/lib/python3/dist-packages -> " + to + "/packages": "", "lib/apk -> ../lib/apk": "", "bin/sh -> " + to + "/lib/libc.so.6": "",
+				"usr/lib64/libc.so.6": libcOf(t, "bookworm"),
+			})
+			for _, req := range []Request{{Root: dir}, {Root: dir, Exe: "/usr/lib64/libc.so.6"}} {
+				doc := run(t, req)
+				text, err := json.Marshal(doc)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if l := doc.Targets[0].Libc; l == nil || l.Version != "2.36" {
+					t.Errorf("the C library is %+v", l)
+				}
+				for _, never := range []string{"6.6.6", "debian outside", `"version":"2.31"`, "grpc", "libgomp", "BZ-24595"} {
+					if bytes.Contains(text, []byte(never)) {
+						t.Errorf("%q comes from outside: %s", never, text)
+					}
+				}
+			}
+			if doc, err := Run(context.Background(), Request{Root: dir, Exe: "/bin/sh"}); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("a program outside of the root was read: %+v, %v", doc, err)
+			}
+		})
 	}
 }
 
