@@ -311,6 +311,8 @@ func (j *job) installed(s *subject, whole bool, programs []string) error {
 	builds := s.sys.libcs()
 	at, ok := s.sys.main(builds, programs)
 	switch {
+	case len(builds) == 0 && s.sys.unread != nil:
+		return fmt.Errorf("look for the C library of %s: %w; run forkproof as root or as the files' owner", s.target.Name, s.sys.unread)
 	case len(builds) == 0:
 		if len(programs) == 0 {
 			if len(s.sys.db.Packages) == 0 && s.sys.release.ID == "" {
@@ -341,7 +343,13 @@ func (j *job) installed(s *subject, whole bool, programs []string) error {
 func names(builds []build) string {
 	var out []string
 	for _, b := range builds {
-		out = append(out, strings.TrimSpace(b.Family+" "+b.Identity.Version)+" ("+b.Path+")")
+		name := strings.TrimSpace(b.Family+" "+b.Identity.Version) + " (" + b.Path
+		for arch, machine := range machines {
+			if machine == b.machine && arch != runtime.GOARCH {
+				name += ", for " + arch
+			}
+		}
+		out = append(out, name+")")
 	}
 	return strings.Join(out, ", ")
 }

@@ -11,8 +11,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"forkproof/internal/facts"
 	"forkproof/internal/finding"
@@ -162,6 +165,54 @@ func TestRPMRoot(t *testing.T) {
 	}
 }
 
+// otherMachine is a library for the processor that this one is not.
+func otherMachine(elf string) string {
+	b := []byte(elf)
+	const machine = 18 // e_machine of an ELF header, of two bytes
+	if runtime.GOARCH == "arm64" {
+		b[machine], b[machine+1] = 62, 0
+	} else {
+		b[machine], b[machine+1] = 183, 0
+	}
+	return string(b)
+}
+
+// TestUnreadable: what may not be read is said to be so, and not to be absent.
+func TestUnreadable(t *testing.T) {
+	for name, locked := range map[string]string{"a folder": "lib/x86_64-linux-gnu", "the library": "lib/x86_64-linux-gnu/libc.so.6", "the root": ""} {
+		t.Run(name, func(t *testing.T) {
+			dir := plant(t, map[string]string{"etc/os-release": "ID=debian\n", "lib/x86_64-linux-gnu/libc.so.6": libcOf(t, "bookworm")})
+			for d := dir; d != filepath.Clean(os.TempDir()); d = filepath.Dir(d) {
+				if st, err := os.Stat(d); err != nil || os.Chmod(d, st.Mode()|0o055) != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Chmod(filepath.Join(dir, locked), 0); err != nil {
+				t.Fatal(err)
+			}
+			err := asNobody(t, func() error { _, err := Run(context.Background(), Request{Root: dir}); return err })
+			if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), dir) {
+				t.Errorf("the error is %v", err)
+			}
+		})
+	}
+}
+
+// asNobody runs f in a thread without root's rights over files.
+func asNobody(t *testing.T, f func() error) error {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		if err := unix.Setfsuid(65534); err != nil {
+			done <- err
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
 func TestBadRoots(t *testing.T) {
 	glibc, older := libcOf(t, "bookworm"), libcOf(t, "bullseye")
 	for _, tt := range []struct {
@@ -174,6 +225,7 @@ func TestBadRoots(t *testing.T) {
 		{"a file", Request{Root: "/etc/passwd"}, nil, "not a directory"},
 		{"empty", Request{Root: t.TempDir()}, ErrNothing, "does not look like a root"},
 		{"two C libraries", Request{Root: plant(t, map[string]string{"lib/x86_64-linux-gnu/libc.so.6": glibc, "lib64/libc.so.6": older})}, ErrNothing, "nothing tells which"},
+		{"two processors", Request{Root: plant(t, map[string]string{"lib/x86_64-linux-gnu/libc.so.6": glibc, "lib/aarch64-linux-gnu/libc.so.6": otherMachine(glibc)})}, ErrNothing, "/lib/aarch64-linux-gnu/libc.so.6, for "},
 		{"no program", Request{Exe: "/etc/passwd"}, nil, "not an ELF file"},
 		{"program not in the root", Request{Root: plant(t, map[string]string{"lib/x": ""}), Exe: "/bin/sh"}, fs.ErrNotExist, "/bin/sh"},
 		{"a folder as a program", Request{Exe: "/usr"}, nil, "folder"},

@@ -33,6 +33,8 @@ type system struct {
 	release osdb.Release
 	// notes say what was damaged or odd.
 	notes []string
+	// unread is the first refusal to read where C libraries lie.
+	unread error
 }
 
 func openSystem(t tree) *system {
@@ -106,6 +108,7 @@ func (s *system) libcs() []build {
 	for _, dir := range loaderDirs {
 		entries, err := s.ReadDir(dir)
 		if err != nil {
+			s.refused(err)
 			continue
 		}
 		for _, e := range entries {
@@ -126,6 +129,7 @@ func (s *system) libcs() []build {
 			case errors.Is(err, elffile.ErrNot64):
 				s.note("/%s is a C library for 32-bit programs, which forkproof knows nothing of", name)
 			case err != nil:
+				s.refused(err)
 				s.note("/%s could not be read: %v", name, err)
 			default:
 				out = append(out, b)
@@ -133,6 +137,13 @@ func (s *system) libcs() []build {
 		}
 	}
 	return out
+}
+
+// refused remembers that reading was not allowed.
+func (s *system) refused(err error) {
+	if s.unread == nil && errors.Is(err, fs.ErrPermission) {
+		s.unread = err
+	}
 }
 
 func (s *system) libcAt(family, name string) (build, error) {
