@@ -47,6 +47,11 @@ func TestRoots(t *testing.T) {
 				}
 			}
 		}
+		// A hook mends nothing of a C library, and that is not said as if all were well.
+		a := doc.Targets[0].Answers[3]
+		if hazards := doc.Targets[0].Verdict == "hazards"; a.Short != "nothing" || hazards != strings.Contains(a.Says[0], "no hook mends what the C library lacks") {
+			t.Errorf("%s, and %+v", doc.Targets[0].Verdict, a)
+		}
 		if !seen || fact(doc, "libgomp") == nil || fact(doc, "libgomp").Confidence != finding.Inferred {
 			t.Errorf("libgomp is not found")
 		}
