@@ -78,7 +78,7 @@ func (s *subject) malloc() finding.Answer {
 		if len(fs) > most {
 			fs, more = fs[:most], " and others"
 		}
-		q.Says = append(q.Says, "not repaired, and hung in a worker if another thread was in it at the fork: "+strings.Join(fs, ", ")+more)
+		q.Says = append(q.Says, "not repaired, so that a worker hangs in it if another thread was in it at the fork: "+strings.Join(fs, ", ")+more)
 	}
 	return q
 }
@@ -89,9 +89,12 @@ func (s *subject) preloading() finding.Answer {
 		q.Question = "Is it safe to load the application before the fork?"
 	}
 	var against []string
-	for _, f := range s.findings {
-		if f.Severity >= finding.Warning && !slices.Contains(against, f.Title) {
-			against = append(against, f.Title)
+	// What this application does counts more than what its C library lacks.
+	for _, libc := range []bool{false, true} {
+		for _, f := range s.findings {
+			if f.Severity >= finding.Warning && f.Title != neverKilled && (f.Rule == finding.LibcDefect) == libc && !slices.Contains(against, f.Title) {
+				against = append(against, f.Title)
+			}
 		}
 	}
 	const most = 6
@@ -199,10 +202,18 @@ func (s *subject) hook(base *facts.Base) finding.Answer {
 	if found+len(ids) == 0 {
 		q.Short = "nothing"
 		q.Says = append(q.Says, "nothing that was found calls for it")
+		if slices.ContainsFunc(s.findings, func(f finding.Finding) bool { return f.Severity >= finding.Warning }) {
+			q.Says[0] = "no hook mends what the C library lacks: see what to do below"
+		}
 		return q
 	}
 	r, err := base.Remedy(server, s.version, ids)
 	if err != nil || len(r.Files) == 0 || len(ids) == 0 {
+		if s.config != nil && len(s.config.threads) > 0 {
+			q.Short = "threads"
+			q.Says = append(q.Says, "the threads that the configuration starts in the master; see below")
+			return q
+		}
 		q.Short = "nothing"
 		q.Says = append(q.Says, "nothing that was found can be mended there; see what to do below")
 		return q

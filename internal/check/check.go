@@ -98,6 +98,23 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 	return doc, nil
 }
 
+// Here is the C library that this machine's own programs use, with its package; in
+// a container it is the container's. It is zero where none is found. The file is
+// open until done is called.
+func Here() (b facts.Build, done func()) {
+	root, err := image.OpenDir("/")
+	if err != nil {
+		return facts.Build{}, func() {}
+	}
+	done = func() { _ = root.Close() } // only read
+	s := openSystem(root)
+	builds := s.libcs()
+	if at, ok := s.main(builds, nil); ok && len(builds) > 0 {
+		return builds[at].fact(), done
+	}
+	return facts.Build{}, done
+}
+
 func host() finding.Host {
 	h := finding.Host{Arch: runtime.GOARCH}
 	var u unix.Utsname
@@ -294,6 +311,8 @@ func (j *job) installed(s *subject, whole bool, programs []string) error {
 	builds := s.sys.libcs()
 	at, ok := s.sys.main(builds, programs)
 	switch {
+	case len(builds) == 0 && s.sys.unread != nil:
+		return fmt.Errorf("look for the C library of %s: %w; run forkproof as root or as the files' owner", s.target.Name, s.sys.unread)
 	case len(builds) == 0:
 		if len(programs) == 0 {
 			if len(s.sys.db.Packages) == 0 && s.sys.release.ID == "" {
@@ -324,7 +343,13 @@ func (j *job) installed(s *subject, whole bool, programs []string) error {
 func names(builds []build) string {
 	var out []string
 	for _, b := range builds {
-		out = append(out, strings.TrimSpace(b.Family+" "+b.Identity.Version)+" ("+b.Path+")")
+		name := strings.TrimSpace(b.Family+" "+b.Identity.Version) + " (" + b.Path
+		for arch, machine := range machines {
+			if machine == b.machine && arch != runtime.GOARCH {
+				name += ", for " + arch
+			}
+		}
+		out = append(out, name+")")
 	}
 	return strings.Join(out, ", ")
 }

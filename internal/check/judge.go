@@ -123,7 +123,8 @@ func sources(id string, all []facts.Source) []string {
 
 // libcDefects reports each defect that this C library has or may have. What needs
 // a thread of the master is information where there is none, and no more than a
-// warning where no process was looked at.
+// warning where no process was looked at. So is what every version has and no
+// thread brings about, since neither an upgrade nor a setting helps.
 func (s *subject) libcDefects() {
 	if s.build == nil {
 		return
@@ -146,7 +147,7 @@ func (s *subject) libcDefects() {
 		case s.live && d.Defect.Threads && !s.threaded():
 			f.Severity = finding.Info
 			f.Evidence = append(f.Evidence, "it takes a second thread in the process that forks, and none was seen")
-		case !s.threaded() && f.Severity < finding.Critical && !s.mended(d.Defect):
+		case (!s.threaded() || !d.Defect.Threads) && f.Severity < finding.Critical && d.Defect.Until(s.build.Identity.Version) == "":
 			// Every system has it, and no upgrade helps: it is no news of this one.
 			f.Severity = finding.Info
 			if d.Defect.Threads {
@@ -157,11 +158,6 @@ func (s *subject) libcDefects() {
 		}
 		s.add(f)
 	}
-}
-
-// mended reports whether a later release has mended a defect of this version.
-func (s *subject) mended(d *facts.Defect) bool {
-	return slices.ContainsFunc(d.Ranges, func(r facts.Range) bool { return r.Until != "" && r.Holds(s.build.Identity.Version) })
 }
 
 func (b *build) says() string {
@@ -219,8 +215,12 @@ func (s *subject) libraryHazards() {
 		default:
 			f.Title = l.label() + " is loaded in the process that forks, which had no thread besides"
 		}
-		if !s.active(l) {
+		switch {
+		case !s.active(l):
 			f.Severity, f.Confidence = finding.Info, finding.Inferred
+		case l.Range == nil:
+			// The worst of all versions is assumed, not known of this one.
+			f.Severity = min(f.Severity, finding.Warning)
 		}
 		s.add(f)
 	}
@@ -279,6 +279,9 @@ func (s *subject) threadFinding() {
 	}
 }
 
+// neverKilled is the title of a finding that holds with and without preloading.
+const neverKilled = "a worker that hangs is never killed"
+
 // configHazards judges a gunicorn.conf.py.
 func (s *subject) configHazards() {
 	c := s.config
@@ -303,7 +306,7 @@ func (s *subject) configHazards() {
 			[]string{c.path + " defines neither post_fork nor post_worker_init"}, []string{"Define post_fork(server, worker), and drop and make anew there what must not be shared; forkproof remedy writes one."})
 	}
 	if v, ok := c.number("timeout"); ok && v == 0 {
-		hazard(finding.Warning, "a worker that hangs is never killed", "With timeout = 0 gunicorn waits for ever for a worker that is deadlocked, and serves with fewer workers.",
+		hazard(finding.Warning, neverKilled, "With timeout = 0 gunicorn waits for ever for a worker that is deadlocked, and serves with fewer workers.",
 			[]string{c.path + ": timeout = 0"}, []string{"Set timeout to what the slowest request takes, such as 30; forkproof inspect finds what hangs."})
 	}
 	if c.dynamic["preload_app"] {

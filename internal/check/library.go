@@ -95,6 +95,11 @@ func (l *libraries) file(s *system, name string, x library) {
 		base = "libopenblaso.so"
 	}
 	for _, m := range l.base.Library(facts.Evidence{File: base}) {
+		if !x.loaded && s != nil {
+			if _, err := s.Stat(strings.TrimPrefix(name, "/")); err != nil {
+				return // a link to nothing
+			}
+		}
 		x.Match, x.where = m, "/"+strings.TrimPrefix(name, "/")
 		if s != nil && distributed(name) {
 			if p := s.pkg(m.Library.Packages...); p.Version != "" {

@@ -63,8 +63,23 @@ func TestServers(t *testing.T) {
 			t.Fatalf("targets of worker %d: %+v", worker, doc.Targets)
 		}
 		target := &doc.Targets[0]
-		if want := installedPackage(t, root, "libc6"); target.Libc == nil || target.Libc.Package != want || !strings.HasPrefix(want, target.Libc.Version) || target.Libc.BuildID == "" {
+		want := installedPackage(t, root, "libc6")
+		if target.Libc == nil || target.Libc.Package != want || !strings.HasPrefix(want, target.Libc.Version) || target.Libc.BuildID == "" {
 			t.Errorf("the C library is %+v, its package %s", target.Libc, want)
+		}
+		// It is the root's own database that tells, and not only what the library
+		// calls itself: what is mapped has another path outside of the root.
+		if f := fact(doc, "glibc-mutex-owner"); f == nil || !strings.Contains(f.Evidence[0], ", package libc6 "+want) || strings.Contains(f.Evidence[0], root.Dir) {
+			t.Errorf("which package the C library is of: %+v", f)
+		}
+		for _, f := range doc.Findings {
+			if f.Rule == finding.LibraryHazard && f.Severity > finding.Info && strings.Contains(strings.Join(f.Evidence, "\n"), "the worst is assumed") {
+				t.Errorf("a library of a package has no version: %+v", f)
+			}
+			// Neither threads nor an upgrade bring it about or mend it.
+			if f.Fact == "glibc-rwlock-atfork" && f.Severity != finding.Info {
+				t.Errorf("%s: %s", f.Severity, f.Title)
+			}
 		}
 		// The victim's thread was there at the fork.
 		threads := slices.IndexFunc(doc.Findings, func(f finding.Finding) bool { return f.Rule == finding.ForkWithThreads })
@@ -82,7 +97,7 @@ func TestServers(t *testing.T) {
 		if a := target.Answers[0]; a.Short != "yes" {
 			t.Errorf("malloc: %+v", a)
 		}
-		if a := target.Answers[1]; a.Short != "no" || !slices.Contains(a.Says, "it is loaded before the fork here") && root.Name != "forky" {
+		if a := target.Answers[1]; a.Short != "no" || !strings.Contains(a.Says[0], "missing in its worker") || !slices.Contains(a.Says, "it is loaded before the fork here") && root.Name != "forky" {
 			t.Errorf("preload: %+v", a)
 		}
 		if a := target.Answers[3]; !strings.Contains(a.Code, "preload_app = False") {
@@ -164,6 +179,19 @@ func TestStaticPrograms(t *testing.T) {
 				t.Errorf("no version: %+v", l)
 			}
 		})
+	}
+}
+
+// TestHere finds the machine's own C library with its package.
+func TestHere(t *testing.T) {
+	b, done := Here()
+	defer done()
+	out, err := exec.Command("dpkg-query", "-W", "-f", "${Version}", "libc6").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.Family != "glibc" || b.Package.Version != string(out) || b.Package.Distribution == "" || !b.Contains("GNU C Library") || b.Contains("no library has this in it") {
+		t.Errorf("%+v, dpkg says %s", b, out)
 	}
 }
 

@@ -44,7 +44,7 @@ func (j *job) process(pid int, server *forkserver.Server) (*subject, error) {
 		s.serverID = server.Kind
 	}
 	if exe, _, err := j.fs.Exe(from); err == nil {
-		t.Exe = exe
+		t.Exe = j.fs.Inside(from, exe)
 	}
 	args, _ := j.fs.Cmdline(pid) // a zombie was turned away above
 	t.Command = strings.Join(args, " ")
@@ -59,7 +59,7 @@ func (j *job) process(pid int, server *forkserver.Server) (*subject, error) {
 	j.closers = append(j.closers, root)
 	s.sys = j.system(root)
 	libs := &libraries{base: j.base}
-	files := mapped(maps)
+	files := j.mapped(from, maps)
 	for _, m := range files {
 		if family := libc.Named(m.Name()); family != "" && s.build == nil {
 			s.build = j.mappedLibc(from, m, family, s)
@@ -115,13 +115,15 @@ func refused(pid int, err error) error {
 	return fmt.Errorf("look at process %d: %w", pid, err)
 }
 
-// mapped are the files that are mapped, each once.
-func mapped(maps []proc.Mapping) []proc.Mapping {
+// mapped are the files that are mapped, each once, by their paths in the root of
+// the process: the package database there knows them by these.
+func (j *job) mapped(pid int, maps []proc.Mapping) []proc.Mapping {
 	var out []proc.Mapping
 	seen := make(map[string]bool)
 	for _, m := range maps {
 		if m.File() && strings.HasPrefix(m.Path, "/") && !seen[m.Path] {
 			seen[m.Path] = true
+			m.Path = j.fs.Inside(pid, m.Path)
 			out = append(out, m)
 		}
 	}
@@ -203,7 +205,7 @@ func (j *job) afterFork(server *forkserver.Server, master []proc.Mapping, libs *
 		if err != nil {
 			continue // it ended, or is another user's
 		}
-		for _, m := range mapped(maps) {
+		for _, m := range j.mapped(w.ID.PID, maps) {
 			if !have[m.Path] {
 				libs.file(s.sys, m.Path, library{loaded: true, later: true})
 			}
@@ -357,7 +359,7 @@ func (j *job) configured(pid int, args []string, s *subject) {
 		if err != nil {
 			return
 		}
-		name = path.Join(cwd, name)
+		name = path.Join(j.fs.Inside(pid, cwd), name)
 	}
 	if c, err := openConfig(s.sys, name); err == nil && s.config == nil {
 		s.config = c

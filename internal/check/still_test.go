@@ -4,14 +4,18 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"forkproof/internal/facts"
 	"forkproof/internal/finding"
@@ -42,6 +46,11 @@ func TestRoots(t *testing.T) {
 					t.Errorf("%s is %s, %s", f.Title, f.Severity, f.Confidence)
 				}
 			}
+		}
+		// A hook mends nothing of a C library, and that is not said as if all were well.
+		a := doc.Targets[0].Answers[3]
+		if hazards := doc.Targets[0].Verdict == "hazards"; a.Short != "nothing" || hazards != strings.Contains(a.Says[0], "no hook mends what the C library lacks") {
+			t.Errorf("%s, and %+v", doc.Targets[0].Verdict, a)
 		}
 		if !seen || fact(doc, "libgomp") == nil || fact(doc, "libgomp").Confidence != finding.Inferred {
 			t.Errorf("libgomp is not found")
@@ -161,6 +170,54 @@ func TestRPMRoot(t *testing.T) {
 	}
 }
 
+// otherMachine is a library for the processor that this one is not.
+func otherMachine(elf string) string {
+	b := []byte(elf)
+	const machine = 18 // e_machine of an ELF header, of two bytes
+	if runtime.GOARCH == "arm64" {
+		b[machine], b[machine+1] = 62, 0
+	} else {
+		b[machine], b[machine+1] = 183, 0
+	}
+	return string(b)
+}
+
+// TestUnreadable: what may not be read is said to be so, and not to be absent.
+func TestUnreadable(t *testing.T) {
+	for name, locked := range map[string]string{"a folder": "lib/x86_64-linux-gnu", "the library": "lib/x86_64-linux-gnu/libc.so.6", "the root": ""} {
+		t.Run(name, func(t *testing.T) {
+			dir := plant(t, map[string]string{"etc/os-release": "ID=debian\n", "lib/x86_64-linux-gnu/libc.so.6": libcOf(t, "bookworm")})
+			for d := dir; d != filepath.Clean(os.TempDir()); d = filepath.Dir(d) {
+				if st, err := os.Stat(d); err != nil || os.Chmod(d, st.Mode()|0o055) != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Chmod(filepath.Join(dir, locked), 0); err != nil {
+				t.Fatal(err)
+			}
+			err := asNobody(t, func() error { _, err := Run(context.Background(), Request{Root: dir}); return err })
+			if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), dir) {
+				t.Errorf("the error is %v", err)
+			}
+		})
+	}
+}
+
+// asNobody runs f in a thread without root's rights over files.
+func asNobody(t *testing.T, f func() error) error {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		if err := unix.Setfsuid(65534); err != nil {
+			done <- err
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
 func TestBadRoots(t *testing.T) {
 	glibc, older := libcOf(t, "bookworm"), libcOf(t, "bullseye")
 	for _, tt := range []struct {
@@ -173,6 +230,7 @@ func TestBadRoots(t *testing.T) {
 		{"a file", Request{Root: "/etc/passwd"}, nil, "not a directory"},
 		{"empty", Request{Root: t.TempDir()}, ErrNothing, "does not look like a root"},
 		{"two C libraries", Request{Root: plant(t, map[string]string{"lib/x86_64-linux-gnu/libc.so.6": glibc, "lib64/libc.so.6": older})}, ErrNothing, "nothing tells which"},
+		{"two processors", Request{Root: plant(t, map[string]string{"lib/x86_64-linux-gnu/libc.so.6": glibc, "lib/aarch64-linux-gnu/libc.so.6": otherMachine(glibc)})}, ErrNothing, "/lib/aarch64-linux-gnu/libc.so.6, for "},
 		{"no program", Request{Exe: "/etc/passwd"}, nil, "not an ELF file"},
 		{"program not in the root", Request{Root: plant(t, map[string]string{"lib/x": ""}), Exe: "/bin/sh"}, fs.ErrNotExist, "/bin/sh"},
 		{"a folder as a program", Request{Exe: "/usr"}, nil, "folder"},
@@ -194,21 +252,43 @@ func TestBadRoots(t *testing.T) {
 }
 
 // TestOutside: nothing of the machine is taken for the root's own, whatever links
-// there are.
+// there are. What lies outside would show: a package of version 6.6.6, an
+// os-release of a distribution that there is not, a C library of another version, a
+// package of Python, a configuration.
 func TestOutside(t *testing.T) {
-	outside := plant(t, map[string]string{"status": "Package: libc6\nStatus: install ok installed\nVersion: 6.6.6\n\n", "libc.so.6": libcOf(t, "bullseye")})
-	up := strings.Repeat("../", 30)
-	dir := plant(t, map[string]string{
-		"etc/os-release -> " + up + "etc/os-release": "", "var/lib/dpkg/status -> " + outside + "/status": "",
-		"lib/x86_64-linux-gnu/libc.so.6 -> " + up + outside + "/libc.so.6": "", "lib/apk -> ../lib/apk": "", "bin/sh -> /bin/sh": "",
-		"usr/lib64/libc.so.6": libcOf(t, "bookworm"),
+	outside := plant(t, map[string]string{
+		"status": "Package: libc6\nStatus: install ok installed\nVersion: 6.6.6\n\n", "os-release": "ID=debian\nVERSION_ID=outside\n",
+		"lib/libc.so.6": libcOf(t, "bullseye"), "lib/libgomp.so.1": "x", "packages/grpcio-1.78.1.dist-info/METADATA": "x", "libc6": "Package: libc6\nVersion: 6.6.6\n",
 	})
-	doc := run(t, Request{Root: dir})
-	if l := doc.Targets[0].Libc; l == nil || l.Version != "2.36" || strings.Contains(fmt.Sprint(doc), "6.6.6") {
-		t.Errorf("the C library is %+v", l)
-	}
-	if strings.Contains(fmt.Sprint(doc.Targets[0].Notes), "debian") {
-		t.Errorf("the machine's os-release was read: %q", doc.Targets[0].Notes)
+	up := strings.Repeat("../", 30)
+	for name, to := range map[string]string{"absolute": outside, "relative": up + outside[1:], "proc": "/proc/self/root" + outside, "relative proc": up + "proc/self/root" + outside, "cwd": "/proc/self/cwd/" + up + outside[1:]} {
+		t.Run(name, func(t *testing.T) {
+			dir := plant(t, map[string]string{
+				"etc/os-release -> " + to + "/os-release": "", "usr/lib/os-release -> " + to + "/os-release": "",
+				"var/lib/dpkg/status -> " + to + "/status": "", "var/lib/dpkg/status.d/libc6 -> " + to + "/libc6": "",
+				"lib/x86_64-linux-gnu -> " + to + "/lib": "", "lib64/libc.so.6 -> " + to + "/lib/libc.so.6": "", "usr/local/lib/libgomp.so.1 -> " + to + "/lib/libgomp.so.1": "",
+				"usr/lib/python3/dist-packages -> " + to + "/packages": "", "lib/apk -> ../lib/apk": "", "bin/sh -> " + to + "/lib/libc.so.6": "",
+				"usr/lib64/libc.so.6": libcOf(t, "bookworm"),
+			})
+			for _, req := range []Request{{Root: dir}, {Root: dir, Exe: "/usr/lib64/libc.so.6"}} {
+				doc := run(t, req)
+				text, err := json.Marshal(doc)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if l := doc.Targets[0].Libc; l == nil || l.Version != "2.36" {
+					t.Errorf("the C library is %+v", l)
+				}
+				for _, never := range []string{"6.6.6", "debian outside", `"version":"2.31"`, "grpc", "libgomp", "BZ-24595"} {
+					if bytes.Contains(text, []byte(never)) {
+						t.Errorf("%q comes from outside: %s", never, text)
+					}
+				}
+			}
+			if doc, err := Run(context.Background(), Request{Root: dir, Exe: "/bin/sh"}); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("a program outside of the root was read: %+v, %v", doc, err)
+			}
+		})
 	}
 }
 

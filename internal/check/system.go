@@ -33,6 +33,8 @@ type system struct {
 	release osdb.Release
 	// notes say what was damaged or odd.
 	notes []string
+	// unread is the first refusal to read where C libraries lie.
+	unread error
 }
 
 func openSystem(t tree) *system {
@@ -70,7 +72,7 @@ func (s *system) pkg(names ...string) facts.Package {
 func (s *system) fact(p osdb.Package) facts.Package {
 	return facts.Package{
 		Ecosystem: facts.Ecosystem(p.Format), Name: p.Name, Version: p.Version, Source: p.Source,
-		Distribution: s.release.ID, Release: s.release.Version,
+		Distribution: s.release.ID, Release: s.release.Name(),
 	}
 }
 
@@ -106,6 +108,7 @@ func (s *system) libcs() []build {
 	for _, dir := range loaderDirs {
 		entries, err := s.ReadDir(dir)
 		if err != nil {
+			s.refused(err)
 			continue
 		}
 		for _, e := range entries {
@@ -126,6 +129,7 @@ func (s *system) libcs() []build {
 			case errors.Is(err, elffile.ErrNot64):
 				s.note("/%s is a C library for 32-bit programs, which forkproof knows nothing of", name)
 			case err != nil:
+				s.refused(err)
 				s.note("/%s could not be read: %v", name, err)
 			default:
 				out = append(out, b)
@@ -133,6 +137,13 @@ func (s *system) libcs() []build {
 		}
 	}
 	return out
+}
+
+// refused remembers that reading was not allowed.
+func (s *system) refused(err error) {
+	if s.unread == nil && errors.Is(err, fs.ErrPermission) {
+		s.unread = err
+	}
 }
 
 func (s *system) libcAt(family, name string) (build, error) {
@@ -180,7 +191,7 @@ func (s *system) owner(b *build) {
 	}
 	if b.Package.Version == "" && b.Family == "glibc" && (s.release.ID == "debian" || s.release.ID == "ubuntu") && b.Identity.Package != "" {
 		// Their banner has the whole version of the package.
-		b.Package = facts.Package{Ecosystem: facts.Deb, Name: "libc6", Source: "glibc", Version: b.Identity.Package, Distribution: s.release.ID, Release: s.release.Version}
+		b.Package = facts.Package{Ecosystem: facts.Deb, Name: "libc6", Source: "glibc", Version: b.Identity.Package, Distribution: s.release.ID, Release: s.release.Name()}
 	}
 	for _, p := range s.db.Find(b.Package.Name) {
 		if p.State != "" {

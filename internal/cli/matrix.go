@@ -9,9 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"forkproof/internal/check"
 	"forkproof/internal/crosscheck"
 	"forkproof/internal/facts"
-	"forkproof/internal/inspect"
 	"forkproof/internal/probe"
 	"forkproof/internal/report/factsheet"
 )
@@ -85,7 +85,8 @@ It says what is known of versions. Whether a process is deadlocked says 'forkpro
 				t := crosscheck.Compare(b, reports)
 				return emit(stdout, func(w io.Writer) error { return factsheet.Measured(w, format, Version, t) })
 			}
-			here, _ := inspect.HostBuild()
+			here, done := check.Here()
+			defer done()
 			return emit(stdout, func(w io.Writer) error { return factsheet.Matrix(w, format, Version, b.Matrix(here)) })
 		},
 	}

@@ -61,7 +61,7 @@ but to standard output. Merge it with the configuration that you have.`,
 				return &status{exitUsage, err}
 			}
 			if len(r.Files) == 0 && format == "text" {
-				return blind(fmt.Errorf("%s has no configuration that could help; do this: %s", r.Server, strings.Join(r.Notes, "; ")))
+				return blind(nothing(r))
 			}
 			if only != "" {
 				i := slices.IndexFunc(r.Files, func(f facts.File) bool { return f.Name == only })
@@ -91,6 +91,14 @@ but to standard output. Merge it with the configuration that you have.`,
 	formatFlag(cmd, &format, remedyFormats)
 	_ = cmd.RegisterFlagCompletionFunc("server", cobra.FixedCompletions([]string{"gunicorn", "uwsgi", "celery", "puma", "unicorn", "pitchfork"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// nothing says of a server that has no configuration to write what to do instead.
+func nothing(r facts.Recipe) error {
+	if len(r.Notes) == 0 {
+		return fmt.Errorf("%s has no configuration that could help, and nothing was named that calls for one", r.Server)
+	}
+	return fmt.Errorf("%s has no configuration that could help; do this:\n- %s", r.Server, strings.Join(r.Notes, "\n- "))
 }
 
 // configurable are the servers that Remedy writes for.

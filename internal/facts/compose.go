@@ -27,9 +27,24 @@ type page struct {
 	mark string // what begins a comment
 }
 
-func (w *page) comment(lines ...string) {
+func (w *page) comment(lines ...string) { w.remark("", w.mark, lines...) }
+
+// widest is the longest line of a comment, in columns: what Python's usual
+// formatters leave alone.
+const widest = 88
+
+// remark writes comments, broken into lines that fit.
+func (w *page) remark(indent, mark string, lines ...string) {
 	for _, l := range lines {
-		w.WriteString(strings.TrimRight(w.mark+" "+l, " ") + "\n")
+		line := indent + mark
+		for _, word := range strings.Fields(l) {
+			if len(line)+1+len(word) > widest && line != indent+mark {
+				w.WriteString(line + "\n")
+				line = indent + mark + "  "
+			}
+			line += " " + word
+		}
+		w.WriteString(line + "\n")
 	}
 }
 
@@ -84,7 +99,7 @@ func (w *page) body(pieces []piece, indent, empty string) {
 		if i > 0 {
 			w.WriteString("\n")
 		}
-		w.WriteString(indent + "# " + p.comment() + "\n")
+		w.remark(indent, "#", p.comment())
 		for line := range strings.Lines(strings.Trim(p.Code, "\n") + "\n") {
 			if line = strings.TrimRight(line, "\n"); line != "" {
 				real = real || !strings.HasPrefix(strings.TrimSpace(line), "#")

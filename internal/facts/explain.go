@@ -75,7 +75,7 @@ func (d *Defect) article() Article {
 		What: []string{d.Mechanism}, Steps: d.Steps, Trigger: d.Trigger, See: d.See, Do: d.Remedy.Say, Related: []string{d.Subject}, Sources: d.Sources,
 	}
 	for _, r := range d.Ranges {
-		a.When = append(a.When, d.Subject+" "+r.long())
+		a.When = append(a.When, r.long(d.Subject))
 	}
 	where := map[string]string{"both": "master or worker", "master": "master", "worker": "worker"}[d.Where]
 	if d.Threads {
@@ -103,9 +103,16 @@ func (d *Defect) article() Article {
 	return a
 }
 
-// long is the range with what made and mended it.
-func (r Range) long() string {
-	s := r.String()
+func (r Range) noted() string {
+	if r.Note == "" {
+		return ""
+	}
+	return " (" + r.Note + ")"
+}
+
+// long is the range of something with what made and mended it.
+func (r Range) long(name string) string {
+	s := r.Of(name)
 	var more []string
 	if r.Made != "" {
 		more = append(more, "came with "+r.Made)
@@ -152,7 +159,7 @@ func (l *Lock) article() Article {
 		a.Do[1] = "Install " + l.Family + " " + last.Until + " or later: it has other locks in its place."
 	}
 	for _, r := range l.Ranges {
-		a.When = append(a.When, l.Family+" "+r.long())
+		a.When = append(a.When, r.long(l.Family))
 	}
 	if len(l.RanOn) > 0 {
 		a.When = append(a.When, "a worker was seen to hang on "+l.Family+" "+strings.Join(l.RanOn, ", "))
@@ -170,7 +177,7 @@ func (r *Repair) article() Article {
 		a.What = append(a.What, r.Note)
 	}
 	for _, x := range r.Ranges {
-		a.When = append(a.When, r.Family+" "+x.long())
+		a.When = append(a.When, x.long(r.Family))
 	}
 	return a
 }
@@ -272,7 +279,7 @@ func (b *Base) function(name string) (Article, bool) {
 		}
 		hangs = true
 		for _, r := range l.Ranges {
-			a.When = append(a.When, fmt.Sprintf("can hang on %s %s: %s's %s, %s [%s]", l.Family, r, l.File, l.Symbol, l.Title, l.Basis.Says()))
+			a.When = append(a.When, fmt.Sprintf("can hang on %s: %s's %s, %s [%s]", r.Of(l.Family), l.File, l.Symbol, l.Title, l.Basis.Says()))
 		}
 		if l.Note != "" {
 			a.What = append(a.What, l.Note)
@@ -283,8 +290,13 @@ func (b *Base) function(name string) (Article, bool) {
 		if !has(d.Calls) {
 			continue
 		}
+		for _, say := range d.Remedy.Say {
+			if !slices.Contains(a.Do, d.ID+": "+say) {
+				a.Do = append(a.Do, d.ID+": "+say)
+			}
+		}
 		for _, r := range d.Ranges {
-			a.When = append(a.When, fmt.Sprintf("%s %s: %s (%s)", d.Subject, r, d.Title, d.ID))
+			a.When = append(a.When, fmt.Sprintf("%s%s: %s (%s)", r.Of(d.Subject), r.noted(), d.Title, d.ID))
 		}
 		a.Related, a.Sources = append(a.Related, d.ID), append(a.Sources, d.Sources...)
 	}
@@ -293,7 +305,7 @@ func (b *Base) function(name string) (Article, bool) {
 			continue
 		}
 		for _, x := range r.Ranges {
-			a.When = append(a.When, fmt.Sprintf("works on %s %s: %s [%s]", r.Family, x, r.Title, r.Basis.Says()))
+			a.When = append(a.When, fmt.Sprintf("works on %s: %s [%s]", x.Of(r.Family), r.Title, r.Basis.Says()))
 		}
 		if r.Note != "" {
 			a.What = append(a.What, r.Note)
@@ -327,7 +339,7 @@ func (b *Base) function(name string) (Article, bool) {
 			"The worker calls " + a.ID + " and waits for ever.",
 		}
 		a.See = []string{"A worker of one thread sleeps in " + a.ID + "; forkproof inspect PID names the lock."}
-		a.Do = []string{"Let no thread of the master call it while it may fork: start threads after the fork."}
+		a.Do = append([]string{"Let no thread of the master call it while it may fork: start threads after the fork."}, a.Do...)
 	}
 	return a, true
 }

@@ -63,11 +63,11 @@ func (b *Base) OfServer(id, version string) []Judged {
 		i := slices.IndexFunc(d.Ranges, func(r Range) bool { return isVersion(version) && r.Holds(version) })
 		switch {
 		case !isVersion(version):
-			j.State, j.Why = Possible, "the version of "+s.Name+" is not known; it is in "+d.Ranges[0].String()
+			j.State, j.Why = Possible, "the version of "+s.Name+" is not known; it is in "+d.Ranges[0].Of(s.Name)
 		case i < 0:
 			j.State, j.Why = outside(d, version)
 		default:
-			j.State, j.Why = Applies, s.Name+" "+d.Ranges[i].long()
+			j.State, j.Why = Applies, d.Ranges[i].long(s.Name)
 		}
 		out = append(out, j)
 	}
@@ -98,12 +98,11 @@ func (b *Base) judge(d *Defect, build Build, standing Standing) Judged {
 		j.State, j.Why = Possible, "as its source was read; the version of this build is not known"
 		return j
 	}
-	at := slices.IndexFunc(d.Ranges, func(r Range) bool { return r.Holds(build.Version) })
-	if at < 0 {
+	if !slices.ContainsFunc(d.Ranges, func(r Range) bool { return r.Holds(build.Version) }) {
 		j.State, j.Why = outside(d, build.Version)
 		return j
 	}
-	r := d.Ranges[at]
+	until := d.Until(build.Version)
 	if d.Mark != "" && build.Contains != nil {
 		if build.Contains(d.Mark) {
 			j.State, j.Why = Backported, fmt.Sprintf("%s has it, but this file contains %q, which came with the fix", build.Version, d.Mark)
@@ -119,10 +118,10 @@ func (b *Base) judge(d *Defect, build Build, standing Standing) Judged {
 	switch {
 	case standing == Newer:
 		j.State, j.Why = Possible, "not mended in the newest release that the data cover; nothing is known of this one"
-	case r.Until == "":
+	case until == "":
 		j.State, j.Why = Applies, "no release is known to have mended it"
 	default:
-		j.State, j.Why = Possible, "mended upstream in "+r.Until
+		j.State, j.Why = Possible, "mended upstream in "+until
 		if len(d.Branches) > 0 {
 			var br []string
 			for _, x := range d.Branches {
@@ -133,6 +132,19 @@ func (b *Base) judge(d *Defect, build Build, standing Standing) Judged {
 		j.Why += "; whether this package has that fix is not known"
 	}
 	return j
+}
+
+// Until is the first version that is free again of a defect which this version
+// has; empty where no release is known to have mended it. Where one range ends and
+// the next begins the defect only changed.
+func (d *Defect) Until(version string) string {
+	until := ""
+	for i, r := range d.Ranges {
+		if r.Holds(version) || i > 0 && until != "" && r.From == until {
+			until = r.Until
+		}
+	}
+	return until
 }
 
 // outside says why a version has a defect in none of its ranges.
@@ -182,7 +194,7 @@ func (b *Base) byPackage(d *Defect, p Package) (State, string, bool) {
 		switch {
 		case err != nil:
 		case c <= 0:
-			return Applies, fmt.Sprintf("%s %s of %s %s was looked at and has it", x.Package, x.Through, x.Distribution, x.Release), true
+			return Applies, fmt.Sprintf("%s %s of %s %s was looked at and has it%s", x.Package, x.Through, x.Distribution, x.Release, map[bool]string{true: ", and this one is older"}[c < 0]), true
 		default:
 			return Possible, fmt.Sprintf("%s %s still had it; %s is newer and was not looked at", x.Package, x.Through, p.Version), true
 		}
@@ -207,23 +219,20 @@ func (b *Base) same(p Package, distribution, release, name string) bool {
 	if p.Name != name && p.Source != name {
 		return false
 	}
-	if p.Release != release && major(p.Release) != release {
-		return false
-	}
-	if p.Distribution == distribution {
-		return true
-	}
 	for _, d := range b.distributions {
 		if d.ID == distribution && d.Release == release {
-			return slices.Contains(d.Also, p.Distribution)
+			return d.is(p)
 		}
 	}
 	return false
 }
 
-// major is 9 of 9.4: RHEL and its kin count minor releases in VERSION_ID, with
-// the same stream of packages.
-func major(release string) string {
-	m, _, _ := strings.Cut(release, ".")
-	return m
+// is reports whether a package is of this release, or of a distribution that ships
+// the same packages.
+func (d *Distribution) is(p Package) bool {
+	if p.Release == "" || p.Distribution != d.ID && !slices.Contains(d.Also, p.Distribution) {
+		return false
+	}
+	// RHEL and its kin count minor releases in VERSION_ID, Alpine its updates.
+	return p.Release == d.Release || strings.HasPrefix(p.Release, d.Release+".") || p.Release == d.Codename
 }

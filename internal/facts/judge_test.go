@@ -48,8 +48,10 @@ func TestLibc(t *testing.T) {
 		"Ubuntu 16.04 updated":              {Build{Family: "glibc", Version: "2.23", Package: ubuntu("16.04", "2.23-0ubuntu11.3")}, "BZ-19431", Backported, "at the latest"},
 		"Ubuntu 16.04 in between":           {Build{Family: "glibc", Version: "2.23", Package: ubuntu("16.04", "2.23-0ubuntu7")}, "BZ-19431", Possible, "still had it"},
 		"Debian 12, popen":                  {Build{Family: "glibc", Version: "2.36", Package: debian("12", "2.36-9+deb12u14")}, "glibc-popen-list", Applies, ""},
+		"popen, a narrow window":            {Build{Family: "glibc", Version: "2.27", Package: ubuntu("18.04", "2.27-3ubuntu1.6")}, "glibc-popen-list", Possible, "mended upstream in 2.41"},
 		"Debian 13, popen":                  {Build{Family: "glibc", Version: "2.41", Package: debian("13", "2.41-12+deb13u5")}, "glibc-popen-list", FixedUpstream, ""},
 		"Debian 13, exit":                   {Build{Family: "glibc", Version: "2.41", Package: debian("13", "2.41-12+deb13u5")}, "glibc-exit-lock", Applies, "no release"},
+		"Debian testing by its code name":   {Build{Family: "glibc", Version: "2.43", Package: debian("forky", "2.43-7")}, "glibc-joinstate", Applies, ""},
 		"newest, join":                      {Build{Family: "glibc", Version: "2.43", Package: debian("14", "2.43-7")}, "glibc-joinstate", Applies, ""},
 		"the file tells: fixed":             {Build{Family: "glibc", Version: "2.35", Package: ubuntu("22.04", "2.35-0ubuntu3.8"), Contains: contains(true)}, "BZ-24595", Backported, "this file contains"},
 		"the file tells: not fixed":         {Build{Family: "glibc", Version: "2.34", Contains: contains(false)}, "BZ-24595", Applies, "this file lacks"},
@@ -177,6 +179,9 @@ func TestMatrixMarksThisMachine(t *testing.T) {
 	}{
 		{Build{Family: "glibc", Version: "2.36", Package: Package{Ecosystem: Deb, Name: "libc6", Version: "2.36-9+deb12u14", Distribution: "debian", Release: "12"}}, "2.36", "Debian 12 (bookworm)"},
 		{Build{Family: "glibc", Version: "2.34", Package: Package{Ecosystem: RPM, Name: "glibc", Distribution: "rocky", Release: "9.4"}}, "2.34", "RHEL 9"},
+		{Build{Family: "musl", Version: "1.2.5", Package: Package{Ecosystem: APK, Name: "musl", Distribution: "alpine", Release: "3.21.3"}}, "1.2.5", "Alpine 3.21"},
+		{Build{Family: "glibc", Version: "2.43", Package: Package{Ecosystem: Deb, Name: "libc6", Distribution: "debian", Release: "forky"}}, "2.43", "Debian 14 (forky, testing)"},
+		{Build{Family: "glibc", Version: "2.38", Package: Package{Ecosystem: RPM, Name: "glibc", Distribution: "opensuse-leap", Release: "15.6"}}, "2.38", "SLES 15 SP6"},
 		{Build{Family: "glibc", Version: "2.99"}, "", ""},
 		{Build{Family: "glibc", Version: "2.12"}, "", ""},
 		{Build{Family: "dietlibc", Version: "1"}, "", ""},
@@ -267,5 +272,90 @@ func TestOfServer(t *testing.T) {
 	}
 	if got := b.OfServer("no-such-server", "1"); got != nil {
 		t.Errorf("a server that is not known has %v", got)
+	}
+}
+
+// TestRangesOfDefects pins where each defect of the C libraries begins and ends:
+// the release before, the first and the last that have it, and the one after.
+func TestRangesOfDefects(t *testing.T) {
+	b := base(t)
+	glibc := []string{
+		"2.17", "2.18", "2.19", "2.20", "2.21", "2.22", "2.23", "2.24", "2.25", "2.26", "2.27", "2.28", "2.29", "2.30", "2.31", "2.32", "2.33", "2.34", "2.35", "2.36",
+		"2.37", "2.38", "2.39", "2.40", "2.41", "2.42", "2.43",
+	}
+	musl := []string{"1.1.22", "1.1.24", "1.2.0", "1.2.1", "1.2.2", "1.2.3", "1.2.4", "1.2.5", "1.2.6"}
+	for id, span := range map[string][2]string{
+		"BZ-19431": {"2.17", "2.23"}, "glibc-atfork-dlclose-wait": {"2.17", "2.27"}, "glibc-atfork-realloc": {"2.17", "2.23"}, "glibc-atfork-wake": {"2.17", "2.20"},
+		"BZ-12847": {"2.17", "2.20"}, "BZ-19703": {"2.17", "2.23"}, "BZ-24595": {"2.28", "2.35"}, "BZ-27054": {"2.28", "2.35"}, "glibc-atfork-abort": {"2.28", "2.35"},
+		"BZ-24161": {"2.28", "2.29"}, "glibc-atfork-list-lock": {"2.17", "2.27"}, "glibc-popen-list": {"2.17", "2.40"}, "glibc-dl-write-lock": {"2.17", "2.43"},
+		"glibc-rwlock-atfork": {"2.25", "2.43"}, "glibc-cond-destroy": {"2.25", "2.43"}, "glibc-cond-ghosts": {"2.25", "2.40"}, "glibc-cond-lost": {"2.41", "2.43"},
+		"glibc-mutex-owner": {"2.17", "2.43"}, "glibc-funlockfile": {"2.17", "2.36"}, "glibc-exit-lock": {"2.41", "2.43"}, "glibc-joinstate": {"2.43", "2.43"},
+		"glibc-stack-cache": {"2.43", "2.43"}, "BZ-26275": {"2.17", "2.40"}, "BZ-32994": {"2.41", "2.42"}, "BZ-32215": {"2.34", "2.40"}, "BZ-21386": {"2.17", "2.25"},
+		"BZ-19402": {"2.17", "2.24"}, "BZ-4737": {"2.17", "2.43"}, "BZ-28357": {"2.34", "2.34"}, "glibc-atfork-malloc": {"2.28", "2.43"}, "glibc-helper-threads": {"2.17", "2.43"},
+		"musl-fork-heap": {"1.1.22", "1.2.0"}, "musl-fork-malloc": {"1.2.1", "1.2.1"}, "musl-file-lock": {"1.1.22", "1.2.6"}, "musl-atfork-register": {"1.1.22", "1.2.6"},
+		"musl-mutex-owner": {"1.1.22", "1.2.6"},
+	} {
+		d, ok := b.Defect(id)
+		if !ok {
+			t.Errorf("%s is not in the data", id)
+			continue
+		}
+		all := glibc
+		if d.Subject == "musl" {
+			all = musl
+		}
+		from, last := slices.Index(all, span[0]), slices.Index(all, span[1])
+		for i, v := range all {
+			has := slices.ContainsFunc(d.Ranges, func(r Range) bool { return r.Holds(v) })
+			if has != (i >= from && i <= last) {
+				t.Errorf("%s in %s %s: %v", id, d.Subject, v, has)
+			}
+			if end := d.Until(v); has && last < len(all)-1 && end != all[last+1] || has && last == len(all)-1 && end != "" {
+				t.Errorf("%s of %s %s ends with %q", id, d.Subject, v, end)
+			}
+		}
+	}
+	for _, f := range []string{"glibc", "musl"} {
+		family, _ := b.Family(f)
+		var rows []string
+		for _, v := range family.Versions {
+			rows = append(rows, v.Version)
+		}
+		if want := map[string][]string{"glibc": glibc, "musl": musl}[f]; !slices.Equal(rows, want) {
+			t.Errorf("the rows of %s are %v", f, rows)
+		}
+	}
+}
+
+// TestHangingFunctions: which functions of glibc hang in a worker, by version, as
+// nine builds showed.
+func TestHangingFunctions(t *testing.T) {
+	b := base(t)
+	for function, c := range map[string]struct{ hangs, fine []string }{
+		"getaddrinfo": {hangs: []string{"2.23", "2.27", "2.31", "2.43"}},
+		"res_init":    {hangs: []string{"2.27", "2.43"}, fine: []string{"2.23"}},
+		"setenv":      {hangs: []string{"2.23", "2.43"}},
+		"localtime_r": {hangs: []string{"2.23", "2.43"}},
+		"atexit":      {hangs: []string{"2.23", "2.43"}},
+		"exit":        {hangs: []string{"2.27", "2.31", "2.43"}, fine: []string{"2.23"}},
+		"sem_open":    {hangs: []string{"2.23", "2.43"}},
+		"malloc":      {fine: []string{"2.17", "2.23", "2.43"}},
+		"getenv":      {fine: []string{"2.23", "2.43"}},
+		"getpwnam_r":  {fine: []string{"2.36"}},
+		"drand48":     {fine: []string{"2.36"}},
+	} {
+		hangs := func(version string) bool {
+			return slices.ContainsFunc(b.Libc(Build{Family: "glibc", Version: version}).Locks, func(l *Lock) bool { return slices.Contains(l.Functions, function) })
+		}
+		for _, v := range c.hangs {
+			if !hangs(v) {
+				t.Errorf("%s hangs in a worker of glibc %s", function, v)
+			}
+		}
+		for _, v := range c.fine {
+			if hangs(v) {
+				t.Errorf("%s does not hang in a worker of glibc %s", function, v)
+			}
+		}
 	}
 }

@@ -162,7 +162,8 @@ type Package struct {
 	Name string `json:"name,omitempty"`
 	// Version is whole, as the ecosystem writes it: 2.36-9+deb12u14.
 	Version string `json:"version,omitempty"`
-	// Distribution and Release are ID and VERSION_ID of os-release.
+	// Distribution and Release are ID and VERSION_ID of os-release, or
+	// VERSION_CODENAME where that has no VERSION_ID.
 	Distribution string `json:"distribution,omitempty"`
 	Release      string `json:"release,omitempty"`
 	// Source is the source package, where known.

@@ -28,6 +28,9 @@ type Library struct {
 	Hazards []string `toml:"hazards" json:"hazards"`
 	// Files are regular expressions on the base name of a mapped or installed file.
 	Files []string `toml:"files" json:"files,omitempty"`
+	// Least are the oldest versions that file names tell of, where nothing else
+	// tells the version.
+	Least []Least `toml:"least" json:"least,omitempty"`
 	// Packages are exact names of binary packages of any ecosystem.
 	Packages []string `toml:"packages" json:"packages,omitempty"`
 	// Python are distributions as PyPI names them, normalised (PEP 503).
@@ -39,6 +42,13 @@ type Library struct {
 	Remedy  Remedies       `toml:"remedy" json:"remedy"`
 	Basis   Basis          `toml:"basis" json:"basis"`
 	Sources []Source       `toml:"source" json:"sources"`
+}
+
+// Least says that a file of this name is of a version or a later one.
+type Least struct {
+	// File is a regular expression on the base name, as in Library.Files.
+	File    string `toml:"file" json:"file"`
+	Version string `toml:"version" json:"version"`
 }
 
 // LibraryRange is how a library behaves in a span of its versions.

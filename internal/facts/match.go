@@ -44,7 +44,11 @@ func (b *Base) Library(e Evidence) []Match {
 	var out []Match
 	for _, l := range b.libraries {
 		if by, ok := found[l]; ok {
-			out = append(out, l.match(by, version))
+			m := l.match(by, version)
+			if m.Range == nil && m.Version == "" {
+				m.atLeast(e.File)
+			}
+			out = append(out, m)
 		}
 	}
 	return out
@@ -75,6 +79,19 @@ func (l *Library) match(by, version string) Match {
 	}
 	m.Says = fmt.Sprintf("nothing is known of %s %s, so the worst is assumed", l.Name, version)
 	return m
+}
+
+// atLeast finds the range of a version that is not known from what the file's name
+// tells: if even the oldest version of that name lies in the last range, so do all.
+func (m *Match) atLeast(file string) {
+	last := &m.Library.Ranges[len(m.Library.Ranges)-1]
+	for _, x := range m.Library.Least {
+		// The schema's test has compiled every one of them.
+		if re, err := regexp.Compile(x.File); err == nil && re.MatchString(file) && (Range{From: last.From, Until: last.Until}).Holds(x.Version) {
+			m.Range, m.Says = last, ""
+			return
+		}
+	}
 }
 
 // graver orders ranges by severity, then by how little they heal.

@@ -144,8 +144,7 @@ func (b *Base) matrixOf(f Family, here Build) MatrixLibc {
 // ship says what a distribution's release did about the defects.
 func (b *Base) ship(d *Distribution, defects []*Defect, here Build) Ship {
 	s := Ship{Distribution: *d}
-	p := here.Package
-	s.Here = p.Release != "" && (p.Distribution == d.ID || slices.Contains(d.Also, p.Distribution)) && (p.Release == d.Release || major(p.Release) == d.Release)
+	s.Here = d.is(here.Package)
 	for _, x := range defects {
 		for _, y := range x.Packages {
 			if y.Distribution == d.ID && y.Release == d.Release {

@@ -87,7 +87,8 @@ func (b *Base) Remedy(server, version string, ids []string) (Recipe, error) {
 			continue
 		}
 		r.For = append(r.For, name)
-		if !p.add(s, name, fixes) {
+		// A server without a configuration of code is left to people, as advice.
+		if s.Language == "" || !p.add(s, name, fixes) {
 			for _, line := range say {
 				p.notes = append(p.notes, name+": "+line)
 			}
@@ -172,9 +173,6 @@ func (s *Server) speaks() string {
 // write makes the files.
 func (p *plan) write(s *Server, version string, ids []string) []File {
 	if s.Language == "" {
-		for _, x := range slices.Concat(p.noPreload, p.env) {
-			p.notes = append(p.notes, x.comment())
-		}
 		return nil
 	}
 	w := writers[s.ID]

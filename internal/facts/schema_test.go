@@ -303,6 +303,11 @@ func (s *schema) library(l *Library) {
 			s.bad(l.ID, "file %q matches in the middle of a name", f)
 		}
 	}
+	for _, x := range l.Least {
+		if re, err := regexp.Compile(x.File); err != nil || re.MatchString("") || !strings.HasPrefix(x.File, "^") || !isVersion(x.Version) {
+			s.bad(l.ID, "least %q %q: no pattern of a file's name and version (%v)", x.File, x.Version, err)
+		}
+	}
 	for _, p := range l.Python {
 		if p != Normalise(p) {
 			s.bad(l.ID, "Python distribution %q is not normalised", p)
@@ -541,6 +546,7 @@ func TestSchemaRefuses(t *testing.T) {
 		"no steps":                        {`steps = ["first"]` + "\ntrigger", "steps = []\ntrigger", "BZ-1: no steps"},
 		"no remedy":                       {`remedy = { say = ["upgrade"] }`, `remedy = { say = [] }`, "foo: no remedy"},
 		"pattern that does not compile":   {`'^libfoo\.so'`, `'^libfoo(\.so'`, "missing closing"},
+		"least without a version":         {"python = [\"foo-bar\"]", "python = [\"foo-bar\"]\nleast = [{ file = '^libfoo\\.so\\.2', version = \"\" }]", "foo: least"},
 		"pattern in the middle":           {`'^libfoo\.so'`, `'foo\.so'`, "in the middle of a name"},
 		"Python name not normalised":      {`python = ["foo-bar"]`, `python = ["Foo_Bar"]`, "not normalised"},
 		"seen but unchecked":              {`basis = "unchecked"`, `basis = "run"`, "basis is run, the package looked at is"},

@@ -65,10 +65,12 @@ type Fix struct {
 type Distribution struct {
 	// ID and Release are ID and VERSION_ID of os-release; Also are ids of
 	// distributions that ship the same packages (centos, almalinux ...).
-	ID      string   `toml:"id" json:"id"`
-	Release string   `toml:"release" json:"release"`
-	Also    []string `toml:"also" json:"also,omitempty"`
-	Name    string   `toml:"name" json:"name"`
+	ID      string `toml:"id" json:"id"`
+	Release string `toml:"release" json:"release"`
+	// Codename is VERSION_CODENAME, of a release whose os-release has no VERSION_ID.
+	Codename string   `toml:"codename" json:"codename,omitempty"`
+	Also     []string `toml:"also" json:"also,omitempty"`
+	Name     string   `toml:"name" json:"name"`
 	// Family and Version are the libc that it ships.
 	Family    string    `toml:"family" json:"family"`
 	Version   string    `toml:"version" json:"version"`

@@ -69,6 +69,14 @@ func (r Range) Holds(version string) bool {
 	return (r.From == "" || CompareUpstream(version, r.From) >= 0) && (r.Until == "" || CompareUpstream(version, r.Until) < 0)
 }
 
+// Of is the range with the name of what has it: "glibc before 2.33".
+func (r Range) Of(name string) string {
+	if r.From == "" && r.Until == "" {
+		return "all versions of " + name + " that were looked at"
+	}
+	return name + " " + r.String()
+}
+
 func (r Range) String() string {
 	switch {
 	case r.From == "" && r.Until == "":

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -27,12 +28,12 @@ type Dir struct {
 }
 
 // OpenDir opens a folder as a root.
-func OpenDir(path string) (*Dir, error) {
-	r, err := os.OpenRoot(path)
+func OpenDir(dir string) (*Dir, error) {
+	r, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
-	return &Dir{root: r, path: path, links: make(map[string]string)}, nil
+	return &Dir{root: r, path: dir, links: make(map[string]string)}, nil
 }
 
 // Close ends it. Files that were opened stay open.
@@ -143,5 +144,5 @@ func (d *Dir) wrap(op, name string, err error) error {
 		}
 		err = p.Err
 	}
-	return &fs.PathError{Op: op, Path: d.path + "/" + name, Err: err}
+	return &fs.PathError{Op: op, Path: path.Join(d.path, name), Err: err}
 }

@@ -1,12 +1,16 @@
 package image
 
 import (
+	"archive/tar"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -176,6 +180,38 @@ func TestHostile(t *testing.T) {
 				t.Errorf("the error is %v; it should be %v and say %q", err, tt.is, tt.says)
 			}
 		})
+	}
+}
+
+// TestMemory: what is kept of compressed layers stays within the limit, as does
+// what is needed to read it; and sizes that add up to less than nothing do not
+// get round it.
+func TestMemory(t *testing.T) {
+	const limit = 8 << 20
+	var many []entry
+	random := make([]byte, 3<<20)
+	for i := range random {
+		random[i] = byte(i * i >> 7)
+	}
+	for i := range 8 {
+		many = append(many, entry{fmt.Sprintf("lib%d/libc.so", i), string(random)})
+	}
+	p := docker(gz(t, pack(t, many...))).tar(t)
+	req := request(p)
+	req.Limits = Limits{Content: limit}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := Open(context.Background(), req)
+	runtime.ReadMemStats(&after)
+	if !errors.Is(err, ErrHostile) {
+		t.Fatalf("%d bytes are kept: %v", len(many)*len(random), err)
+	}
+	if used := after.TotalAlloc - before.TotalAlloc; used > limit+4<<20 {
+		t.Errorf("%d bytes were allocated where %d may be kept", used, limit)
+	}
+	f := &flattening{limits: Limits{Content: limit}, content: 1}
+	if _, err := f.contentOf(&tar.Header{Size: math.MaxInt64}, nil, nil); !errors.Is(err, ErrHostile) {
+		t.Errorf("a size beyond all measure: %v", err)
 	}
 }
 

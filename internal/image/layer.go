@@ -37,7 +37,7 @@ type Limits struct {
 	// Names is how many bytes their names and targets have, usually 64 MiB.
 	Names int
 	// Content is how many bytes of files of compressed layers are kept in memory,
-	// usually 1 GiB; those of uncompressed layers are read where they lie.
+	// usually 512 MiB; those of uncompressed layers are read where they lie.
 	Content int64
 	// Unpacked is how many bytes all compressed layers may have together when they
 	// are unpacked, usually 256 GiB.
@@ -61,7 +61,7 @@ func (l Limits) usual() Limits {
 	orInt(&l.Entries, 20_000_000)
 	orInt(&l.Nodes, 300_000)
 	orInt(&l.Names, 64<<20)
-	or(&l.Content, 1<<30)
+	or(&l.Content, 512<<20)
 	or(&l.Unpacked, 256<<30)
 	or(&l.Ratio, 200)
 	return l
@@ -295,12 +295,13 @@ func (f *flattening) contentOf(h *tar.Header, a *tar.Reader, at *io.SectionReade
 		}
 		return io.NewSectionReader(at, off, h.Size), nil
 	}
-	if f.content += h.Size; f.content > f.limits.Content {
+	if f.content += min(h.Size, f.limits.Content+1); f.content > f.limits.Content {
 		return nil, fmt.Errorf("the files of interest have more than %d bytes: %w", f.limits.Content, ErrHostile)
 	}
-	// Never more memory than bytes that are there: the header's size may be a lie.
-	b, err := io.ReadAll(io.LimitReader(a, h.Size))
-	if err != nil {
+	// The header's size may be a lie, but it was counted, and the pages of what is
+	// not filled are never touched.
+	b := make([]byte, h.Size)
+	if _, err := io.ReadFull(a, b); err != nil {
 		return nil, err
 	}
 	return kept(b), nil

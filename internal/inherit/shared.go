@@ -122,7 +122,7 @@ func (o *Observation) offset(fs proc.FS, i, fd int, link string, sh *Shared) boo
 	if err != nil || !st.Mode().IsRegular() || mapped(fs, p.ID.PID, st) {
 		return false
 	}
-	sh.Type, sh.Path, sh.Pos, sh.Flags = "file", inside(fs, p.ID.PID, link), in.pos, in.flags
+	sh.Type, sh.Path, sh.Pos, sh.Flags = "file", fs.Inside(p.ID.PID, link), in.pos, in.flags
 	return true
 }
 
@@ -138,18 +138,6 @@ func mapped(fs proc.FS, pid int, st os.FileInfo) bool {
 		return false
 	}
 	return slices.ContainsFunc(maps, func(m proc.Mapping) bool { return m.Shared && m.Inode == sys.Ino })
-}
-
-// inside turns a path as we see it into one as the process sees it.
-func inside(fs proc.FS, pid int, path string) string {
-	root, err := os.Readlink(fs.Path(pid, "root"))
-	if err != nil || root == "/" {
-		return path
-	}
-	if p, ok := strings.CutPrefix(path, root+"/"); ok {
-		return "/" + p
-	}
-	return path
 }
 
 // users finds out which holders of a shared queue use it.

@@ -18,7 +18,7 @@ import (
 // container may use another one.
 func Host() finding.Host {
 	h := localHost()
-	build, found := HostBuild()
+	build, found := hostBuild()
 	if found == nil {
 		return h
 	}
@@ -40,9 +40,9 @@ func localHost() finding.Host {
 	return h
 }
 
-// HostBuild finds the machine's own C library, as facts and as reports name it;
+// hostBuild finds the machine's own C library, as facts and as reports name it;
 // nil where there is none in the usual places.
-func HostBuild() (facts.Build, *finding.Libc) {
+func hostBuild() (facts.Build, *finding.Libc) {
 	for _, dir := range []string{"/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/lib/aarch64-linux-gnu", "/usr/lib", "/lib"} {
 		for _, name := range []string{"libc.so.6", "ld-musl-x86_64.so.1", "ld-musl-aarch64.so.1"} {
 			f, err := os.Open(dir + "/" + name)

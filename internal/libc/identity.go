@@ -28,7 +28,7 @@ const maxLibrary = 32 << 20
 var (
 	glibcBanner = regexp.MustCompile(`GNU C Library \(([^)]*)\)[^\n]{0,40} version (\d+)\.(\d+)`)
 	glibcFile   = regexp.MustCompile(`^libc-2\.\d+\.so$`)
-	muslVersion = regexp.MustCompile(`\x00(\d)\.(\d{1,2})\.(\d{1,3})\x00`)
+	muslVersion = regexp.MustCompile(`^\x00(\d)\.(\d{1,2})\.(\d{1,3})\x00`)
 )
 
 // Named returns the family that a mapped file of this name belongs to, empty
@@ -76,7 +76,7 @@ func readMusl(id Identity, r io.ReaderAt) Identity {
 	for off := int64(0); off < maxLibrary; off += chunk {
 		n, err := r.ReadAt(buf, off)
 		found = found || bytes.Contains(buf[:n], []byte("musl libc ("))
-		if m := muslVersion.FindSubmatch(buf[:n]); m != nil && id.Version == "" {
+		if m := findMusl(buf[:n]); m != nil && id.Version == "" {
 			id.Major, _ = strconv.Atoi(string(m[1]))
 			id.Minor, _ = strconv.Atoi(string(m[2]))
 			id.Version = string(m[1]) + "." + string(m[2]) + "." + string(m[3])
@@ -89,6 +89,24 @@ func readMusl(id Identity, r io.ReaderAt) Identity {
 		return Identity{Family: "unknown", Path: id.Path}
 	}
 	return id
+}
+
+// findMusl finds the version among the strings of a library. Only what stands
+// before a full stop that follows a digit is tried: the pattern alone costs more
+// than all else that is read of the library.
+func findMusl(b []byte) [][]byte {
+	for at := 0; ; at++ {
+		i := bytes.IndexByte(b[at:], '.')
+		if i < 0 {
+			return nil
+		}
+		at += i
+		if at >= 2 && b[at-2] == 0 {
+			if m := muslVersion.FindSubmatch(b[at-2 : min(at+9, len(b))]); m != nil {
+				return m
+			}
+		}
+	}
 }
 
 func readGlibc(id Identity, r io.ReaderAt) Identity {

@@ -45,7 +45,7 @@ func parseAPK(file, s string) ([]Package, error) {
 				if p.Source == "" {
 					p.Source = p.Name
 				}
-				out = append(out, p)
+				out = append(out, p.own())
 			}
 		}
 		p, begun = Package{Format: APK}, false

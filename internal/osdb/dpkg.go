@@ -38,6 +38,7 @@ func readStatusD(fsys fs.FS, d *DB) error {
 		return damaged(dpkgDir, "%d files", len(entries))
 	}
 	var errs []error
+	total := 0
 	for _, e := range entries {
 		// Checksums lie beside the packages.
 		if e.IsDir() || strings.HasSuffix(e.Name(), ".md5sums") {
@@ -51,7 +52,12 @@ func readStatusD(fsys fs.FS, d *DB) error {
 			d.Packages = append(d.Packages, packages...)
 			d.Files = append(d.Files, name)
 		}
-		errs = append(errs, err)
+		if err != nil && len(errs) < 10 {
+			errs = append(errs, err)
+		}
+		if total += len(s); total > maxText {
+			return errors.Join(append(errs, fmt.Errorf("read %s: more than %d bytes: %w", dpkgDir, maxText, ErrTooLarge))...)
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -77,7 +83,7 @@ func parseDpkg(file, s string, listed bool) ([]Package, error) {
 			case !ok:
 				bad++
 			case installed && len(out) < maxPackages:
-				out = append(out, p)
+				out = append(out, p.own())
 			}
 		}
 		p, status, begun = Package{Format: Deb}, "", false

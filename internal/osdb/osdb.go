@@ -46,6 +46,18 @@ type Package struct {
 	State string
 }
 
+// own is the package with texts of its own, so that a few words of a database do
+// not keep the whole of it in memory. What no distribution would write is left out.
+func (p Package) own() Package {
+	for _, s := range []*string{&p.Source, &p.Arch} {
+		if !word(*s) {
+			*s = ""
+		}
+	}
+	p.Name, p.Version, p.Source, p.Arch, p.State = strings.Clone(p.Name), strings.Clone(p.Version), strings.Clone(p.Source), strings.Clone(p.Arch), strings.Clone(p.State)
+	return p
+}
+
 // DB is what all databases of a root hold.
 type DB struct {
 	Packages []Package
@@ -98,14 +110,19 @@ func text(fsys fs.FS, name string) (s string, found bool, err error) {
 		return "", false, fmt.Errorf("read %s: %w", name, err)
 	}
 	defer func() { _ = f.Close() }() // only read
-	b, err := io.ReadAll(io.LimitReader(f, maxText+1))
-	if err != nil {
+	var b strings.Builder            // whose text is not copied once more
+	if st, err := f.Stat(); err == nil && st.Size() > maxText {
+		return "", false, fmt.Errorf("read %s: more than %d bytes: %w", name, maxText, ErrTooLarge)
+	} else if err == nil && st.Size() > 0 {
+		b.Grow(int(st.Size()))
+	}
+	if _, err = io.Copy(&b, io.LimitReader(f, maxText+1)); err != nil {
 		return "", false, fmt.Errorf("read %s: %w", name, err)
 	}
-	if len(b) > maxText {
+	if b.Len() > maxText {
 		return "", false, fmt.Errorf("read %s: more than %d bytes: %w", name, maxText, ErrTooLarge)
 	}
-	return string(b), true, nil
+	return b.String(), true, nil
 }
 
 // damaged is an error about a database, with what is wrong.

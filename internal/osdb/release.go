@@ -18,6 +18,15 @@ type Release struct {
 	Pretty string
 }
 
+// Name is the version, or the code name of a release that has no number yet, such
+// as Debian's testing.
+func (r Release) Name() string {
+	if r.Version == "" {
+		return r.Codename
+	}
+	return r.Version
+}
+
 // ReadRelease reads the os-release file of a root; a root without one gives an
 // empty Release, which is no error.
 func ReadRelease(fsys fs.FS) (Release, error) {

@@ -2,8 +2,10 @@ package osdb
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -156,4 +158,28 @@ func FuzzText(f *testing.F) {
 		}
 		parseRelease(s)
 	})
+}
+
+// TestStatusDBound: many files of status.d, each with one package, are read up to
+// the bound of a database and do not stay in memory whole.
+func TestStatusDBound(t *testing.T) {
+	long := "Description: " + strings.Repeat("x", 1<<20) + "\n"
+	fsys := fstest.MapFS{}
+	for i := range 200 {
+		fsys[fmt.Sprintf("var/lib/dpkg/status.d/p%03d", i)] = &fstest.MapFile{Data: []byte(fmt.Sprintf("Package: p%d\nVersion: 1\n", i) + long)}
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	d, err := Read(fsys)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), "status.d") || len(d.Packages) < 100 || len(d.Packages) > 130 {
+		t.Errorf("%d packages, %v", len(d.Packages), err)
+	}
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 16<<20 {
+		t.Errorf("%d bytes are kept for %d packages", grown, len(d.Packages))
+	}
+	runtime.KeepAlive(d)
+	runtime.KeepAlive(fsys)
 }

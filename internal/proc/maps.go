@@ -146,11 +146,25 @@ func (f FS) OpenMapped(pid int, m Mapping) (*os.File, error) {
 		}
 		return nil, fmt.Errorf("open %s of process %d: %w", m.Path, pid, ErrReplaced)
 	}
-	file, err = openSame(f.Path(pid, "root")+m.Path, m)
+	file, err = openSame(f.Path(pid, "root")+f.Inside(pid, m.Path), m)
 	if errors.Is(err, ErrReplaced) {
 		return nil, fmt.Errorf("open %s of process %d: %w", m.Path, pid, err)
 	}
 	return file, gone(err)
+}
+
+// Inside turns a path as the kernel shows it to us into one as the process sees
+// it, which differs where the process was started with chroot: the part that
+// leads to its root is taken off. A path outside of that root stays as it is.
+func (f FS) Inside(pid int, path string) string {
+	root, err := os.Readlink(f.Path(pid, "root"))
+	if err != nil || root == "/" {
+		return path
+	}
+	if p, ok := strings.CutPrefix(path, root+"/"); ok {
+		return "/" + p
+	}
+	return path
 }
 
 // openSame opens a path if it leads to the file that is mapped at m.

@@ -60,6 +60,9 @@ func heading(a facts.Article) (title, sub string) {
 	if len(a.Aliases) > 0 {
 		sub += ", also " + strings.Join(a.Aliases, ", ")
 	}
+	if a.ID == a.Title {
+		return a.ID, sub
+	}
 	return a.ID + ": " + a.Title, sub
 }
 

@@ -54,9 +54,14 @@ func encode(v any) (string, error) {
 // width of a line of text, in columns.
 const width = 100
 
-// fill breaks a text into lines that fit, each after the first with an indent.
+// fill breaks a text into lines that fit, each after the first with an indent. A
+// label that is wider than the indent has a line of its own.
 func fill(text, first, rest string) string {
 	var b strings.Builder
+	if label := strings.TrimRight(first, " "); len([]rune(label)) >= len(rest) && strings.TrimSpace(rest) == "" && rest != "" && label != "" {
+		b.WriteString(label + "\n")
+		first = rest
+	}
 	line, empty := first, true
 	for _, word := range strings.Fields(text) {
 		if !empty && len([]rune(line))+1+len([]rune(word)) > width {

@@ -181,7 +181,7 @@ func TestForeignNamesAreHarmless(t *testing.T) {
 
 func TestLinesFit(t *testing.T) {
 	for _, line := range strings.Split(rendered(t, "text", bookworm), "\n") {
-		if utf8.RuneCountInString(line) > 112 {
+		if utf8.RuneCountInString(line) > width {
 			t.Errorf("%d columns: %s", utf8.RuneCountInString(line), line)
 		}
 	}

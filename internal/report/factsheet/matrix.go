@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -80,7 +81,7 @@ func machine(m facts.Matrix) []string {
 		name += ", package " + visible(p.Version)
 	}
 	if p.Distribution != "" {
-		name += " of " + visible(p.Distribution+" "+p.Release)
+		name += " of " + strings.TrimSpace(visible(p.Distribution+" "+p.Release))
 	}
 	out := []string{"This machine: " + name + "."}
 	if v.Says != "" {
@@ -142,7 +143,7 @@ func text(b *strings.Builder, m facts.Matrix) {
 		grid(b, l)
 		b.WriteString("\n")
 		for n, d := range l.Defects {
-			b.WriteString(fill(fmt.Sprintf("%s [%s; %s]", d.Title, d.Severity, ranges(d.Ranges)), fmt.Sprintf("  %2d %-24s ", n+1, d.ID), strings.Repeat(" ", 30)))
+			b.WriteString(fill(fmt.Sprintf("%s [%s; %s]", d.Title, d.Severity, ranges(d.Ranges)), fmt.Sprintf("  %2d %-26s ", n+1, d.ID), strings.Repeat(" ", 32)))
 		}
 		ships(b, l)
 	}
@@ -152,23 +153,36 @@ func text(b *strings.Builder, m facts.Matrix) {
 	}
 }
 
-// grid draws versions against numbered defects.
+// grid draws versions against numbered defects, whose numbers stand upright so
+// that the table fits; every fifth column stands apart to keep the eye on its line.
 func grid(b *strings.Builder, l facts.MatrixLibc) {
-	fmt.Fprintf(b, "  %-11s%-7s", "version", "malloc")
-	for n := range l.Defects {
-		fmt.Fprintf(b, "%3d", n+1)
+	const label = 20
+	row := func(head string, cell func(i int) string) {
+		line := fmt.Sprintf("%-*s", label, head)
+		for i := range l.Defects {
+			if i > 0 && i%5 == 0 {
+				line += " "
+			}
+			line += " " + cell(i)
+		}
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
-	b.WriteString("\n")
+	if len(l.Defects) > 9 {
+		row("", func(i int) string {
+			if i < 9 {
+				return " "
+			}
+			return strconv.Itoa((i + 1) / 10)
+		})
+	}
+	row("  version    malloc", func(i int) string { return strconv.Itoa((i + 1) % 10) })
 	for _, r := range l.Rows {
 		here := " "
 		if r.Here {
 			here = ">"
 		}
-		fmt.Fprintf(b, "%s %-11s%-7s", here, r.Version.Version, map[string]string{"yes": "works", "no": "hangs", "corrupts": "breaks"}[r.Malloc])
-		for _, d := range l.Defects {
-			fmt.Fprintf(b, "%3s", mark(r, d.ID))
-		}
-		b.WriteString("\n")
+		malloc := map[string]string{"yes": "works", "no": "hangs", "corrupts": "breaks"}[r.Malloc]
+		row(fmt.Sprintf("%s %-11s%s", here, r.Version.Version, malloc), func(i int) string { return mark(r, l.Defects[i].ID) })
 	}
 }
 
