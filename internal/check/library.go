@@ -2,6 +2,7 @@ package check
 
 import (
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -86,6 +87,9 @@ func (l *library) label() string {
 	return l.Library.Name + " " + l.Version
 }
 
+// python is the version in the names of interpreters and their libraries.
+var python = regexp.MustCompile(`^(?:lib)?python(3\.[0-9]+)`)
+
 // file matches a file by its name, and the package that it came with for its
 // version.
 func (l *libraries) file(s *system, name string, x library) {
@@ -94,7 +98,11 @@ func (l *libraries) file(s *system, name string, x library) {
 		// Debian tells its builds apart by the folder alone.
 		base = "libopenblaso.so"
 	}
-	for _, m := range l.base.Library(facts.Evidence{File: base}) {
+	version := ""
+	if v := python.FindStringSubmatch(base); v != nil {
+		version = v[1]
+	}
+	for _, m := range l.base.Library(facts.Evidence{File: base, Version: version}) {
 		if !x.loaded && s != nil {
 			if _, err := s.Stat(strings.TrimPrefix(name, "/")); err != nil {
 				return // a link to nothing

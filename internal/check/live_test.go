@@ -81,6 +81,9 @@ func TestServers(t *testing.T) {
 				t.Errorf("%s: %s", f.Severity, f.Title)
 			}
 		}
+		if f := fact(doc, "cpython"); f == nil || !strings.HasPrefix(f.Title, "CPython 3.") {
+			t.Errorf("the version of Python is in its name: %+v", f)
+		}
 		// The victim's thread was there at the fork.
 		threads := slices.IndexFunc(doc.Findings, func(f finding.Finding) bool { return f.Rule == finding.ForkWithThreads })
 		if threads < 0 || doc.Findings[threads].Confidence != finding.Observed || doc.Findings[threads].Severity != finding.Warning {
