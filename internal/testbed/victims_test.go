@@ -52,3 +52,12 @@ func TestNothingLeft(t *testing.T) {
 	AwaitGone(t, master)
 	AwaitGone(t, worker)
 }
+
+// TestAwaitEnded sees that what a program did counts though it has ended since.
+func TestAwaitEnded(t *testing.T) {
+	p := Host(t).Start(t, Cmd{Args: []string{"echo", "woken"}})
+	if err := p.Wait(t); err != nil {
+		t.Fatal(err)
+	}
+	p.AwaitLine(t, "woken")
+}
