@@ -55,8 +55,8 @@ type Thread struct {
 	// Exclusive: only whoever holds the lock may end the wait; where it is
 	// false a signal handler could legitimately do so.
 	Exclusive bool
-	// OnGIL: one of the looks saw it sleep in a futex of the interpreter's
-	// global lock.
+	// OnGIL: it sleeps in a futex of the interpreter's global lock, and was seen to
+	// between two readings of that which are the same.
 	OnGIL bool
 }
 
@@ -323,9 +323,10 @@ func cycles(p Process) []Verdict {
 					v.Why = "The thread waits for a lock that it holds itself, so it can never go on. This is not the doing of fork."
 					// Programs do this to sleep until another thread unlocks the mutex.
 					// POSIX has it undefined, and C libraries allow it.
-					if all, ok := nobodyLeft(p, nil); !ok || !all.Proven {
+					// A handler of signals could, too, and as the owner at that.
+					if _, ok := nobodyLeft(p, nil); !ok || p.Handlers {
 						v.Proven = false
-						v.Why = "The thread waits for a lock that it holds itself. Some programs do so to sleep until another thread releases the lock, though POSIX does not allow that, and others go on here, so this is not called proven."
+						v.Why = "The thread waits for a lock that it holds itself. Some programs do so to sleep until another thread or a signal handler releases the lock, though POSIX does not allow that. Here others go on, or there are handlers, so this is not called proven."
 					}
 				}
 				out = append(out, v)

@@ -57,6 +57,7 @@ func TestJudge(t *testing.T) {
 		{"a ring of two while a third polls", worker(waiter(10, 11), waiter(11, 10), polling), []want{{Cycle, true}}},
 		{"a thread waits for itself", worker(waiter(10, 10)), []want{{Cycle, true}}},
 		{"a thread waits for itself, and another could unlock the mutex all the same", worker(waiter(10, 10), polling), []want{{Cycle, false}}},
+		{"a thread waits for itself, and a handler could unlock the mutex", change(worker(waiter(10, 10)), func(p *Process) { p.Handlers = true }), []want{{Cycle, false}}},
 		{"a thread waits for itself, and another for a semaphore that a handler may post", change(worker(waiter(10, 10), with(waiter(11, 0), event)), func(p *Process) { p.Handlers = true }), []want{{Cycle, false}, {NobodyLeft, false}}},
 		{"a timer's signal may end the wait for a vanished thread", change(worker(waiter(10, 99), polling), func(p *Process) { p.Timer = true }), []want{{OwnerGone, false}}},
 		{"a timer's signal may end the wait in a ring", change(worker(waiter(10, 11), waiter(11, 10)), func(p *Process) { p.Timer = true }), []want{{Cycle, false}}},

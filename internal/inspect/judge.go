@@ -3,6 +3,7 @@ package inspect
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"forkproof/internal/cpython"
 	"forkproof/internal/deadlock"
@@ -122,6 +123,13 @@ func (j *job) interpreterLock(p *process, s *deadlock.Process) {
 		}
 		p.python.gil = [2]*cpython.GIL{a, b}
 	}
+	// Who waits must be seen to after one reading of the lock and before another
+	// that says the same: else it may have got the lock meanwhile.
+	for i, t := range s.Threads {
+		if addr, ok := p.onGIL(t.TID, b); ok {
+			s.Threads[i].OnGIL, s.Threads[i].Addr = true, addr
+		}
+	}
 	// A thread that was born since the second look could hold it: the threads
 	// must be the same after the reading, and the lock the same after that.
 	if !p.sameTIDs() {
@@ -137,14 +145,27 @@ func (j *job) interpreterLock(p *process, s *deadlock.Process) {
 		}
 	}
 	s.GIL = &deadlock.GIL{Locked: a.Locked && b.Locked, Still: *a == *b, HolderGone: gone}
-	for i, t := range s.Threads {
-		for k := range p.looks {
-			if f, ok := futexOf(p.looks[k][t.TID].call); ok && covers(b, f.Addr) {
-				s.Threads[i].OnGIL = true
-				s.Threads[i].Addr = f.Addr
-			}
-		}
+}
+
+// onGIL reports where a thread that one of the looks saw waiting for the
+// interpreter's lock waits for it now. It wakes up every 5 ms, for a moment.
+func (p *process) onGIL(tid int, g *cpython.GIL) (addr uint64, ok bool) {
+	const times, apart = 10, time.Millisecond
+	for k := range p.looks {
+		f, isFutex := futexOf(p.looks[k][tid].call)
+		ok = ok || isFutex && covers(g, f.Addr)
 	}
+	for range times {
+		if !ok {
+			break
+		}
+		call, err := p.j.fs.Syscall(p.pid, tid)
+		if f, isFutex := futexOf(call); err == nil && isFutex && covers(g, f.Addr) {
+			return f.Addr, true
+		}
+		time.Sleep(apart)
+	}
+	return 0, false
 }
 
 // thread reads one thread for the proofs.
@@ -160,7 +181,7 @@ func (j *job) thread(p *process, tid int, waits map[int]wait) deadlock.Thread {
 	// operation, though they lie in private memory: there the kernel keys the
 	// futex by this very address space (kernel/futex/core.c, get_futex_key).
 	m, found := proc.Find(p.maps, f.Addr)
-	t.Private = found && !m.Shared && (t.Private || m.Write)
+	t.Private = found && !m.Shared && (t.Private || m.Write) && !f.Inherits()
 	if !t.Private || t.Timeout || !t.Still {
 		return t
 	}

@@ -42,6 +42,8 @@ func TestRedTeam(t *testing.T) {
 			{"alarm-cycle", syscall.SIGALRM, finding.Warning, 2},
 			{"alarm-orphan", syscall.SIGALRM, finding.Critical, 1}, // the lock is lost, though the wait is limited
 			{"timer-relock", syscall.SIGUSR1, finding.Warning, 1},
+			{"handler-relock", syscall.SIGUSR1, finding.Warning, 1},
+			{"pi-orphan", syscall.SIGUSR2, finding.Warning, 1},
 			{"own-list", syscall.SIGUSR2, finding.Info, 1},
 			{"uring", syscall.SIGUSR2, finding.Info, 1},
 			{"new-pids", syscall.SIGUSR2, finding.Info, 1},
@@ -100,13 +102,17 @@ func awaitWaiters(t *testing.T, pid, n int) {
 // TestLockAsSignalFromC is TestLockAsSignal with calls of acquire that are not seen.
 func TestLockAsSignalFromC(t *testing.T) {
 	for _, root := range []*testbed.Root{testbed.Host(t), testbed.Open(t, "bullseye"), testbed.Open(t, "trixie"), testbed.Open(t, "forky")} {
-		for _, kind := range []string{"call", "within", "iter"} {
+		for _, kind := range []string{"call", "within", "iter", "alarm"} {
 			t.Run(root.Name+" "+kind, func(t *testing.T) {
 				p := testbed.Python(t, root, "signal_call.py", kind)
 				pid := p.AwaitPID(t, "ready", "pid")
 				testbed.AwaitFutex(t, pid)
 				doubted(t, pid, finding.Warning)
-				p.Signal(t, syscall.SIGUSR1)
+				wake := syscall.SIGUSR1
+				if kind == "alarm" {
+					wake = syscall.SIGALRM
+				}
+				p.Signal(t, wake)
 				p.AwaitLine(t, "woken")
 			})
 		}

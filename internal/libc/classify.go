@@ -126,7 +126,7 @@ func heldMutex(f Futex, mem procmem.Reader) (Mutex, bool) {
 		return Mutex{}, false
 	}
 	m := DecodeMutex(b)
-	pi := f.Command() == opLockPI || f.Command() == opLockPI2
+	pi := f.Inherits()
 	// The waiters of a robust mutex, or of any that priority does not matter to,
 	// sleep as long as the word is what they saw (nptl/pthread_mutex_lock.c).
 	fits := m.Plausible() && pi == (m.Kind&kindPI != 0) && (pi || f.Val == m.Lock) && (pi || f.Command() == opWait || f.Command() == opWaitBitset)

@@ -193,5 +193,11 @@ func ParseFutex(args [6]uint64) (f Futex, ok bool) {
 // Command is the operation without its flags.
 func (f Futex) Command() uint32 { return f.Op &^ (opPrivate | opRealtime) }
 
+// Inherits reports whether the kernel itself keeps the lock and lends its priority
+// to the owner. When the owner ends it gives the lock to who waits, also if the
+// owner is a thread of another process that has left its number there by a fork
+// (kernel/futex/pi.c, exit_pi_state_list).
+func (f Futex) Inherits() bool { return f.Command() == opLockPI || f.Command() == opLockPI2 }
+
 // Private reports whether only this process's memory is meant.
 func (f Futex) Private() bool { return f.Op&opPrivate != 0 }

@@ -7,6 +7,9 @@
 //   alarm-cycle    two threads want each other's mutex; SIGALRM takes one of them out of it
 //   alarm-orphan   a forked child waits for the mutex of a vanished thread, with SIGALRM as its limit
 //   timer-relock   alarm-relock by a timer of timer_create and SIGUSR1
+//   handler-relock the only thread locks a mutex twice, and the handler of SIGUSR1 unlocks it
+//   pi-orphan      a forked child waits for the robust, priority-inheriting mutex of a
+//                  vanished thread: the kernel gives it on when that ends in the parent
 //   own-list       main wants a stream's lock; its holder has a list of robust mutexes of its own
 //   uring          the only thread waits for a word into which io_uring will read from an eventfd
 //   new-pids       the only thread took a mutex, and forked into a new PID namespace, where
@@ -14,8 +17,8 @@
 //
 // Shows: none of these is a deadlock. It writes "ready kind=KIND pid=PID other=PID"
 // when it is about to sleep, by its own numbers. What ends the wait is SIGALRM to
-// pid where the kind begins with alarm, SIGUSR1 to pid for timer-relock, else
-// SIGUSR2 to other (the same process, but for uring); then it writes "woken".
+// pid where the kind begins with alarm, SIGUSR1 to pid for timer-relock and handler-relock,
+// else SIGUSR2 to other (the same process, but for uring and pi-orphan); then it writes "woken".
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/futex.h>
@@ -83,6 +86,12 @@ static void in_the_end(void)
 		pause();
 }
 
+static void unlock(int sig)
+{
+	(void)sig;
+	pthread_mutex_unlock(&g_mutex);
+}
+
 static void limit(void)
 {
 	signal(SIGALRM, leave);
@@ -122,6 +131,14 @@ static void *hold(void *unused)
 	pthread_barrier_wait(&g_all);
 	for (;;)
 		pause();
+	return unused;
+}
+
+static void *end_later(void *unused)
+{
+	pthread_mutex_lock(&g_mutex);
+	pthread_barrier_wait(&g_all);
+	await_usr2();
 	return unused;
 }
 
@@ -282,6 +299,26 @@ int main(int argc, char **argv)
 			in_the_end();
 		ready();
 		pthread_mutex_lock(&g_mutex);
+	} else if (is("handler-relock")) {
+		signal(SIGUSR1, unlock);
+		pthread_mutex_lock(&g_mutex);
+		ready();
+		pthread_mutex_lock(&g_mutex);
+		in_the_end();
+	} else if (is("pi-orphan")) {
+		pthread_mutexattr_t attr;
+		pthread_mutexattr_init(&attr);
+		pthread_mutexattr_setprotocol(&attr, PTHREAD_PRIO_INHERIT);
+		pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+		pthread_mutex_init(&g_mutex, &attr);
+		thread(end_later);
+		pthread_barrier_wait(&g_all);
+		other = getpid();
+		if (fork() == 0) {
+			ready();
+			if (pthread_mutex_lock(&g_mutex) == EOWNERDEAD)
+				in_the_end();
+		}
 	} else if (is("own-list")) {
 		g_stream = fopen("/dev/null", "w");
 		thread(hold_stream);

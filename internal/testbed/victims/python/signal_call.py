@@ -4,9 +4,10 @@ program and the lock: it calls the lock's acquire.
 KIND: call     the lock is an argument of that function
       within   so it is, within a with statement for another lock
       iter     the function has the method itself
+      alarm    no such function: a with statement, with SIGALRM as its limit
 
 Shows: a lock as a signal, though no call of acquire is seen, and though the
-program is inside of a with statement."""
+program is inside of a with statement. SIGUSR1 wakes it, for alarm SIGALRM."""
 import operator
 import os
 import signal
@@ -24,6 +25,16 @@ if sys.argv[1] == "call":
 elif sys.argv[1] == "within":
     with other:
         acquire(told)
+elif sys.argv[1] == "alarm":
+    def late(number, frame):
+        raise TimeoutError
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(3600)
+    try:
+        with told:
+            pass
+    except TimeoutError:
+        pass
 else:
     next(iter(told.acquire, None))
 print("woken", flush=True)
