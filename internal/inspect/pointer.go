@@ -2,7 +2,6 @@ package inspect
 
 import (
 	"encoding/binary"
-	"runtime"
 	"sync"
 
 	"forkproof/internal/libc"
@@ -22,10 +21,10 @@ func (p *process) pointer(tid int) uint64 {
 		v = p.muslThreads()[tid]
 	default:
 		// A program may have given the kernel a list of its own: then what lies
-		// before it is no control block, which on arm64 does not show.
+		// before it is no control block.
 		if head, err := proc.RobustList(tid); err == nil && head != 0 {
 			v = libc.ThreadPointer(head)
-			if runtime.GOARCH == "amd64" && !libc.ControlBlock(v, procmem.Open(p.pid)) {
+			if !libc.ControlBlock(v, procmem.Open(p.pid)) {
 				v = 0
 			}
 		}

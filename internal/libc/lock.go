@@ -1,19 +1,23 @@
 package libc
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"runtime"
+)
 
 // MaxTID is the largest thread id that Linux gives (PID_MAX_LIMIT, 4 Mi).
 const MaxTID = 1 << 22
 
 // tcbBelowRobust is how far struct pthread's robust_head lies behind its start
 // on x86-64, where the start is the thread pointer and pthread_self(): glibc
-// nptl/descr.h, the same in 2.31, 2.36, 2.41 and 2.43.
-const tcbBelowRobust = 0x2e0
+// nptl/descr.h, the same in 2.31, 2.36, 2.41 and 2.43. It is 0 for processors on
+// which no build was measured: a wrong thread pointer makes owners look gone.
+var tcbBelowRobust = map[string]uint64{"amd64": 0x2e0}[runtime.GOARCH]
 
 // ThreadPointer returns pthread_self() of a thread from the head of its list of
-// robust futexes (0 where it has none).
+// robust futexes; 0 where it has none, or on processors other than x86-64.
 func ThreadPointer(robust uint64) uint64 {
-	if robust < tcbBelowRobust {
+	if tcbBelowRobust == 0 || robust < tcbBelowRobust {
 		return 0
 	}
 	return robust - tcbBelowRobust
