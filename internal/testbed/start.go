@@ -289,8 +289,9 @@ func (p *Proc) await(t testing.TB, what string, cond func() bool) {
 	ended := false
 	Await(t, what+" of "+p.name, func() bool {
 		alive := p.Alive() // asked first: what a program did before its end counts
-		ended = !cond() && !alive
-		return ended || alive && cond()
+		held := cond()
+		ended = !held && !alive
+		return held || ended
 	})
 	if ended {
 		t.Fatalf("testbed: %s ended (%v) before %s came; its output:\n%s", p.name, p.status, what, p.Output())
