@@ -100,6 +100,7 @@ func (r *Root) Start(t testing.TB, c Cmd) *Proc {
 	}
 	p := &Proc{PID: cmd.Process.Pid, Work: work, Root: r, name: filepath.Base(c.Args[0]), log: log.Name(), done: make(chan struct{})}
 	go func() {
+		awaitExit(p.PID)
 		p.status = cmd.Wait()
 		close(p.done)
 	}()
@@ -144,6 +145,24 @@ func start(cmd *exec.Cmd) error {
 	result := make(chan error)
 	starter() <- func() { result <- cmd.Start() }
 	return <-result
+}
+
+// awaitExit waits until a process is a zombie. Waiting for a child is not enough
+// where the test itself stops it by ptrace: wait4(2) then tells its parent of the
+// stop, whatever it asked for (kernel/exit.c, wait_consider_task), and takes that
+// for the end.
+func awaitExit(pid int) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return // gone, or a kernel before 5.3: then the wait itself must do
+	}
+	defer unix.Close(fd)
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+		if n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
 }
 
 // Alive reports whether the program still runs.

@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestThreadStartedAfterFork(t *testing.T) {
@@ -60,4 +63,26 @@ func TestAwaitEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.AwaitLine(t, "woken")
+}
+
+// TestKillTraced ends a program that the test itself has stopped by ptrace.
+func TestKillTraced(t *testing.T) {
+	p := Host(t).Start(t, Cmd{Args: []string{Build(t, "healthy.c"), "busy"}})
+	p.AwaitPID(t, "ready", "pid")
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for _, request := range []uintptr{unix.PTRACE_SEIZE, unix.PTRACE_INTERRUPT} {
+		if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, request, uintptr(p.PID), 0, 0, 0, 0); errno != 0 {
+			t.Fatal(errno)
+		}
+	}
+	AwaitState(t, p.PID, "t")
+	if !p.Alive() {
+		t.Error("taken for ended because it was stopped")
+	}
+	if err := unix.PtraceDetach(p.PID); err != nil {
+		t.Fatal(err)
+	}
+	p.Kill()
+	AwaitGone(t, p.PID)
 }
