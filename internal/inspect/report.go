@@ -327,7 +327,7 @@ func remedy(p *process, f finding.Finding, forked bool) []string {
 		}
 		if f.Lock.Kind == "gil" && p.server.Kind == forkserver.UWSGI {
 			// plugins/python/python_plugin.c; the option is there from 2.0.21 on.
-			out = append(out, "for good: add --py-call-uwsgi-fork-hooks, (2.0.21 or later), by which uWSGI takes the interpreter's lock before it forks and tells Python of the fork")
+			out = append(out, "for good: add --py-call-uwsgi-fork-hooks (2.0.21 or later), by which uWSGI takes the interpreter's lock before it forks and tells Python of the fork")
 		}
 		if t.LoadAfterFork != "" {
 			out = append(out, "for good: "+t.LoadAfterFork)

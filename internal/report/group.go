@@ -322,12 +322,18 @@ type row struct {
 }
 
 // merged mixes native and Python frames, innermost first: each Python frame
-// stands where the interpreter's loop that runs it stands.
+// stands where the interpreter's loop that runs it stands. Where the loops have no
+// names, all stand before the function that the program's own code is run by.
 func merged(native []finding.NativeFrame, python []finding.PythonFrame) []row {
 	var out []row
 	next := 0
 	for i, n := range native {
 		shown := false
+		if n.Function == "PyEval_EvalCode" && next < len(python) && python[next].Native < 0 {
+			for ; next < len(python) && python[next].Native < 0; next++ {
+				out = append(out, pythonRow(python[next]))
+			}
+		}
 		for next < len(python) && python[next].Native == i {
 			out = append(out, pythonRow(python[next]))
 			next++

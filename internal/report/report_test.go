@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -279,5 +280,20 @@ func TestAge(t *testing.T) {
 		if got := age(seconds); got != want {
 			t.Errorf("%v s: got %q, want %q", seconds, got, want)
 		}
+	}
+}
+
+// TestMergedWithoutLoops keeps the innermost frame first where no frame of Python
+// is known to belong to a native one, as with a stripped interpreter of 3.14.
+func TestMergedWithoutLoops(t *testing.T) {
+	native := []finding.NativeFrame{{Object: "libc.so.6"}, {Object: "python3.14"}, {Function: "PyEval_EvalCode", Object: "python3.14"}, {Function: "_start", Object: "python3.14"}}
+	python := []finding.PythonFrame{{Function: "flush", File: "a.py", Line: 1, Native: -1}, {Function: "main", File: "b.py", Line: 2, Native: -1}}
+	var got []string
+	for _, r := range merged(native, python) {
+		got = append(got, r.Text)
+	}
+	want := []string{"libc.so.6+0x0", "python3.14+0x0", "flush at a.py:1", "main at b.py:2", "PyEval_EvalCode+0x0 in python3.14", "_start+0x0 in python3.14"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
