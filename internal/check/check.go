@@ -117,10 +117,7 @@ func Here() (b facts.Build, done func()) {
 
 func host() finding.Host {
 	h := finding.Host{Arch: runtime.GOARCH}
-	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		h.Name, h.Kernel = unix.ByteSliceToString(u.Nodename[:]), unix.ByteSliceToString(u.Release[:])
-	}
+	h.Name, h.Kernel = proc.Machine()
 	return h
 }
 

@@ -8,8 +8,6 @@ import (
 	"os"
 	"runtime"
 
-	"golang.org/x/sys/unix"
-
 	"forkproof/internal/proc"
 )
 
@@ -99,10 +97,7 @@ type patient struct {
 func Run(ctx context.Context, req Request) (*Report, error) {
 	p := &patient{fs: proc.New("/proc"), euid: os.Geteuid()}
 	r := &Report{Schema: Schema, Arch: runtime.GOARCH, User: p.euid}
-	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		r.Kernel = unix.ByteSliceToString(u.Release[:])
-	}
+	_, r.Kernel = proc.Machine()
 	view := p.view()
 	r.Checks = append(r.Checks, view...)
 	r.Checks = append(r.Checks, p.capabilities(), p.seccomp(), p.yamaScope(), p.hidden(), p.namespace())

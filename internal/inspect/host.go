@@ -3,14 +3,12 @@ package inspect
 import (
 	"os"
 	"runtime"
-	"strconv"
-	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"forkproof/internal/facts"
 	"forkproof/internal/finding"
 	"forkproof/internal/libc"
+	"forkproof/internal/osdb"
+	"forkproof/internal/proc"
 )
 
 // Host describes the machine that forkproof runs on: its kernel, its own C library
@@ -33,10 +31,7 @@ func Host() finding.Host {
 // asked only where no server is there to be looked at.
 func localHost() finding.Host {
 	h := finding.Host{Arch: runtime.GOARCH}
-	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		h.Name, h.Kernel = unix.ByteSliceToString(u.Nodename[:]), unix.ByteSliceToString(u.Release[:])
-	}
+	h.Name, h.Kernel = proc.Machine()
 	return h
 }
 
@@ -57,30 +52,12 @@ func hostBuild() (facts.Build, *finding.Libc) {
 				// their package; others tell none.
 				b.Package = facts.Package{Ecosystem: facts.Deb, Name: "libc6", Version: id.Package}
 			}
-			b.Package.Distribution, b.Package.Release = release()
+			// Without it the release is not known, and the version decides.
+			if r, err := osdb.ReadRelease(os.DirFS("/")); err == nil {
+				b.Package.Distribution, b.Package.Release = r.ID, r.Version
+			}
 			return b, describe(id, "")
 		}
 	}
 	return facts.Build{}, nil
-}
-
-// release reads ID and VERSION_ID of os-release; empty where it says none.
-func release() (id, version string) {
-	text, err := os.ReadFile("/etc/os-release")
-	if err != nil {
-		return "", ""
-	}
-	for line := range strings.Lines(string(text)) {
-		k, v, _ := strings.Cut(strings.TrimSpace(line), "=")
-		if u, err := strconv.Unquote(v); err == nil {
-			v = u
-		}
-		switch k {
-		case "ID":
-			id = v
-		case "VERSION_ID":
-			version = v
-		}
-	}
-	return id, version
 }

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"forkproof/internal/proc"
 )
 
@@ -50,10 +48,7 @@ func Run(ctx context.Context, req Request) (*Report, error) {
 		return nil, err
 	}
 	r := &Report{Schema: SchemaV1, Time: stamp(began), Arch: runtime.GOARCH, Root: req.Root, Preload: req.Preload, Notes: p.notes}
-	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		r.Kernel = unix.ByteSliceToString(u.Release[:])
-	}
+	_, r.Kernel = proc.Machine()
 	s, err := start(ctx, p, req.Preload, req.Self)
 	if err != nil {
 		return nil, err

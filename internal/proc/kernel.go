@@ -20,6 +20,16 @@ func kcmp(a, b, kind int, x, y uintptr) (bool, error) {
 	return r == 0, nil
 }
 
+// Machine returns the machine's name and its kernel's release, both empty where the
+// kernel does not tell.
+func Machine() (name, kernel string) {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return "", ""
+	}
+	return unix.ByteSliceToString(u.Nodename[:]), unix.ByteSliceToString(u.Release[:])
+}
+
 // SharesMemory reports whether two processes share one address space, as after
 // clone with CLONE_VM or vfork. A thread of either may then wake the other.
 func SharesMemory(a, b int) (bool, error) { return kcmp(a, b, kcmpVM, 0, 0) }
