@@ -231,8 +231,9 @@ func (s *subject) serverDefects(base *facts.Base) {
 	if s.serverID == "" {
 		return
 	}
-	for _, d := range base.Defects() {
-		if d.Subject != s.serverID || d.ID == "uwsgi-no-fork-hooks" && (s.hooksRun || s.preload == no) || d.ID == "puma-fork-worker" && !s.reforks() {
+	for _, known := range base.OfServer(s.serverID, s.version) {
+		d := known.Defect
+		if d.ID == "uwsgi-no-fork-hooks" && (s.hooksRun || s.preload == no) || d.ID == "puma-fork-worker" && !s.reforks() {
 			continue
 		}
 		f := finding.Finding{
@@ -240,13 +241,11 @@ func (s *subject) serverDefects(base *facts.Base) {
 			Title: s.serverID + ": " + d.Title, Why: d.Mechanism, Remedy: d.Remedy.Say, Sources: sources(d.ID, d.Sources),
 			Evidence: []string{"it takes: " + d.Trigger},
 		}
-		if s.version != "" {
-			if !slices.ContainsFunc(d.Ranges, func(r facts.Range) bool { return r.Holds(s.version) }) {
-				continue
-			}
+		switch {
+		case known.State == facts.Applies:
 			f.Title = s.serverID + " " + s.version + ": " + d.Title
-		} else if !slices.ContainsFunc(d.Ranges, func(r facts.Range) bool { return r.Until == "" }) {
-			continue // only some versions have it, and this one is not known
+		case known.State != facts.Possible || !slices.ContainsFunc(d.Ranges, func(r facts.Range) bool { return r.Until == "" }):
+			continue // another version has it; or only some have, and this one is not known
 		}
 		if d.Threads && s.live && !s.threaded() && !s.pythonThreads {
 			f.Severity = finding.Info
