@@ -38,7 +38,7 @@ var layer = map[string]int{
 
 	"internal/deadlock": analyses, "internal/orphan": analyses, "internal/inherit": analyses, "internal/forkserver": analyses,
 	"internal/facts": analyses, "internal/atfork": analyses, "internal/pysrc": analyses, "internal/pylint": analyses,
-	"internal/model": analyses, "internal/probe": analyses,
+	"internal/model": analyses, "internal/probe": analyses, "internal/chance": analyses,
 
 	"internal/inspect": jobs, "internal/check": jobs, "internal/crosscheck": jobs, "internal/trace": jobs, "internal/provoke": jobs, "internal/stress": jobs,
 	"internal/lint": jobs, "internal/watch": jobs, "internal/history": jobs, "internal/fleet": jobs, "internal/doctor": jobs, "internal/locate": jobs,
