@@ -349,6 +349,9 @@ type Document struct {
 	Host     Host      `json:"host"`
 	Targets  []Target  `json:"targets"`
 	Findings []Finding `json:"findings"`
+	// Trials, and for two of them Comparison, are of the command stress alone.
+	Trials     []Trial     `json:"trials,omitempty"`
+	Comparison *Comparison `json:"comparison,omitempty"`
 	// Notes say what could not be looked at as a whole.
 	Notes []string `json:"notes,omitempty"`
 }

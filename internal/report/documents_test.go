@@ -10,7 +10,7 @@ import (
 // those of real runs.
 func documents() map[string]*finding.Document {
 	return map[string]*finding.Document{
-		"hung": hung(32, 3), "holds": holdsNow(), "armed": armed(), "owner": ownerKnown(), "mixed": mixed(), "none": none(), "check": checkedImage(), "hostile": hostileNames(),
+		"hung": hung(32, 3), "holds": holdsNow(), "armed": armed(), "owner": ownerKnown(), "mixed": mixed(), "none": none(), "check": checkedImage(), "hostile": hostileNames(), "stress": stressedOnce(), "compared": comparedTwo(),
 	}
 }
 
@@ -204,5 +204,40 @@ func hostileNames() *finding.Document {
 		Title: evil + long, Why: evil, Evidence: []string{evil}, Remedy: []string{evil, long}, Sources: []string{evil},
 	}}
 	doc.Notes = []string{evil}
+	// No such document is ever made; it has them so that each field is shown.
+	doc.Trials = []finding.Trial{{Command: evil + long, Server: evil, Reload: evil, Locks: []finding.TrialLock{{Rule: finding.DeadlockNobodyLeft, Kind: evil, Where: evil, Count: 1}}}}
+	return doc
+}
+
+// stressedOnce is a server of which some forks hung.
+func stressedOnce() *finding.Document {
+	doc := ownerKnown()
+	doc.Command = "stress"
+	doc.Findings[0].Evidence = append(doc.Findings[0].Evidence, "12 of 400 forks hung so")
+	doc.Trials = []finding.Trial{{
+		Command: "gunicorn --preload -w 4 app:app", Server: "gunicorn", Reload: "SIGHUP", Starts: 1, Seconds: 61.25,
+		Forks: 400, Exact: true, Execs: 3, Hung: 13, Low: 0.01741, High: 0.05491, First: 17, Suspected: 1,
+		Ended: 396, Killed: 2, FailedAtBoot: 1, Requests: 15321, Failed: 4,
+		LatencyMS: &finding.Latencies{P50: 2.1, P90: 3.45, P99: 12.3, Max: 2001.5},
+		Locks: []finding.TrialLock{
+			{Rule: finding.DeadlockOwnerGone, Kind: "pthread_mutex", Where: "zoo`g_lock", Count: 12},
+			{Rule: finding.DeadlockNobodyLeft, Kind: "python-lock", Count: 1},
+		},
+	}}
+	return doc
+}
+
+// comparedTwo is a program before and after a mend, on a machine that tells no
+// events.
+func comparedTwo() *finding.Document {
+	doc := base()
+	doc.Command = "stress"
+	doc.Trials = []finding.Trial{
+		{Command: "./before", Starts: 9, Seconds: 12, Forks: 500, Hung: 9, Low: 0.00826, High: 0.03389, First: 40, Failures: 1,
+			Locks: []finding.TrialLock{{Rule: finding.DeadlockNobodyLeft, Kind: "libc-internal", Where: "glibc's time zone lock", Count: 9}}},
+		{Command: "./after", Starts: 1, Seconds: 10, Forks: 500, High: 0.00735, Below: 0.00597},
+	}
+	doc.Comparison = &finding.Comparison{P: 0.0037, Difference: -0.018, Low: -0.0337, High: -0.0071, Verdict: "less"}
+	doc.Notes = []string{"short-lived children may have been missed"}
 	return doc
 }

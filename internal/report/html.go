@@ -19,6 +19,8 @@ type view struct {
 	Verdict summary
 	Blocks  []blockView
 	Servers []serverView
+	// Trials are what the command stress saw.
+	Trials []trial
 	// Subjects are what the command check looked at, with its answers.
 	Subjects []subject
 	// HostTitle and HostMeans say what the machine's own C library implies.
@@ -71,12 +73,15 @@ func HTML(w io.Writer, doc *finding.Document, _ Options) error {
 		return fmt.Errorf("parse the page: %w", err)
 	}
 	v := view{Doc: visibleDocument(doc), Verdict: verdict(doc), Notes: notes(doc)}
-	v.HostTitle, v.HostMeans = hostMeans(doc)
+	v.Trials = trials(doc)
+	if v.Trials == nil {
+		v.HostTitle, v.HostMeans = hostMeans(doc)
+	}
 	v.HostMeans = each(v.HostMeans)
 	for _, b := range blocks(doc) {
 		v.Blocks = append(v.Blocks, viewOf(doc, b))
 	}
-	if v.Subjects = subjects(doc); v.Subjects != nil {
+	if v.Subjects = subjects(doc); v.Subjects != nil || v.Trials != nil {
 		return t.Execute(w, v)
 	}
 	for _, s := range servers(doc) {

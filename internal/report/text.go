@@ -60,6 +60,7 @@ func Text(w io.Writer, doc *finding.Document, opts Options) error {
 	v := verdict(doc)
 	p.wrap(v.Word+": "+v.Rest, p.of(v.Class), len(v.Word), "", "")
 	p.answers(doc)
+	p.trials(doc)
 	var before []string
 	var information []*block
 	for _, b := range blocks(doc) {
@@ -71,7 +72,7 @@ func Text(w io.Writer, doc *finding.Document, opts Options) error {
 		before = b.remedy()
 	}
 	p.information(information)
-	if doc.Command != "check" {
+	if doc.Command != "check" && doc.Command != "stress" {
 		p.servers(doc)
 		if len(doc.Targets) == 0 {
 			p.host(doc)

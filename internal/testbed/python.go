@@ -15,7 +15,14 @@ import (
 // What the master logs is in Output.
 func Gunicorn(t testing.TB, root *Root, site Site) *Server {
 	t.Helper()
-	addr := Address(t)
+	addr, cmd := GunicornCmd(t, site)
+	return serve(t, root, &Server{Addr: addr, want: site.workers()}, cmd)
+}
+
+// GunicornCmd is how Gunicorn starts it, and where it will listen.
+func GunicornCmd(t testing.TB, site Site) (addr string, cmd Cmd) {
+	t.Helper()
+	addr = Address(t)
 	args := []string{"gunicorn", "--bind", addr, "--workers", strconv.Itoa(site.workers()), "--timeout", "3600", "--graceful-timeout", "1"}
 	if !site.NoPreload {
 		args = append(args, "--preload")
@@ -26,7 +33,7 @@ func Gunicorn(t testing.TB, root *Root, site Site) *Server {
 	args = append(append(args, site.Flags...), app(site, "healthy")+":app")
 	// Not by --pythonpath, which gunicorn sees only after it has read the hooks.
 	env := append([]string{"PYTHONPATH=" + Victim(t, "python")}, site.Env...)
-	return serve(t, root, &Server{Addr: addr, want: site.workers()}, Cmd{Args: args, Env: env, Work: site.Work})
+	return addr, Cmd{Args: args, Env: env, Work: site.Work}
 }
 
 // GunicornLogging starts gunicorn with its error log in a FIFO that nobody
@@ -67,6 +74,12 @@ func UWSGI(t testing.TB, root *Root, site Site) *Server {
 // has it. App is a module with a Celery "app"; the default is "celery_healthy".
 func Celery(t testing.TB, root *Root, site Site) *Server {
 	t.Helper()
+	return serve(t, root, &Server{want: site.workers()}, CeleryCmd(t, site))
+}
+
+// CeleryCmd is how Celery starts it.
+func CeleryCmd(t testing.TB, site Site) Cmd {
+	t.Helper()
 	work := site.Work
 	if work == "" {
 		work = t.TempDir()
@@ -77,7 +90,7 @@ func Celery(t testing.TB, root *Root, site Site) *Server {
 	if !slices.ContainsFunc(env, func(s string) bool { return strings.HasPrefix(s, "VICTIM_BROKER=") }) {
 		env = append([]string{"VICTIM_BROKER=" + work}, env...)
 	}
-	return serve(t, root, &Server{want: site.workers()}, Cmd{Args: append(args, site.Flags...), Env: env, Work: work})
+	return Cmd{Args: append(args, site.Flags...), Env: env, Work: work}
 }
 
 // Python starts a script of victims/python with the root's python3; on the

@@ -80,19 +80,8 @@ func (r *Root) Start(t testing.TB, c Cmd) *Proc {
 		}
 		cmd.Args = c.Args
 	} else {
-		plan, err := json.Marshal(map[string]any{
-			"Root": r.Dir, "Stage": t.TempDir(), "Name": r.Name, "Dir": dir, "User": c.User, "Env": cmd.Env, "Args": c.Args,
-			"Binds": []map[string]any{
-				{"Path": filepath.Join(sources(t), "victims")},
-				{"Path": cache(t)},
-				{"Path": work, "Writable": true},
-			},
-		})
-		if err != nil {
-			t.Fatalf("testbed: %v", err)
-		}
 		cmd.Path = BuildGo(t, "enter")
-		cmd.Args = []string{"enter", string(plan)}
+		cmd.Args = []string{"enter", r.plan(t, c, dir, work)}
 		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
 	}
 	if err := start(cmd); err != nil {
@@ -115,6 +104,41 @@ func (r *Root) Start(t testing.TB, c Cmd) *Proc {
 		Await(t, p.name+" to be entered", func() bool { return !p.Alive() || !strings.HasPrefix(comm(p.PID), "enter") })
 	}
 	return p
+}
+
+// plan is what the helper that enters a root is told.
+func (r *Root) plan(t testing.TB, c Cmd, dir, work string) string {
+	t.Helper()
+	plan, err := json.Marshal(map[string]any{
+		"Root": r.Dir, "Stage": t.TempDir(), "Name": r.Name, "Dir": dir, "User": c.User, "Env": r.env(c.Env), "Args": c.Args,
+		"Binds": []map[string]any{
+			{"Path": filepath.Join(sources(t), "victims")},
+			{"Path": cache(t)},
+			{"Path": work, "Writable": true},
+		},
+	})
+	if err != nil {
+		t.Fatalf("testbed: %v", err)
+	}
+	return string(plan)
+}
+
+// Command is a command line of the machine that runs a program in r, for a test
+// of what starts programs itself, and ends them. It can be run again and again.
+func (r *Root) Command(t testing.TB, c Cmd) []string {
+	t.Helper()
+	work := c.Work
+	if work == "" {
+		work = t.TempDir()
+	}
+	dir := c.Dir
+	if dir == "" {
+		dir = work
+	}
+	if r.IsHost() {
+		return append(append([]string{"env", "-i", "-C", dir}, r.env(c.Env)...), c.Args...)
+	}
+	return []string{"unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", BuildGo(t, "enter"), r.plan(t, c, dir, work)}
 }
 
 // env returns the environment of a program in r.
