@@ -402,6 +402,7 @@ func (s *session) look(ctx context.Context) (again bool, err error) {
 			if now.Sub(p.born) > s.req.Timeout {
 				p.counted = true
 				s.suspected++
+				again = s.replace(p, id) || again
 			}
 			continue
 		}
@@ -428,6 +429,12 @@ func (s *session) caught(p process, id target.ID, doc *finding.Document, f *find
 		}
 	}
 	s.record(*f, of)
+	return s.replace(p, id)
+}
+
+// replace ends a process that hangs, so that the server makes another; again is
+// true where the whole is to be started anew instead.
+func (s *session) replace(p process, id target.ID) (again bool) {
 	switch {
 	case s.kept == nil:
 		return false // not ours to end
@@ -467,10 +474,10 @@ func (s *session) inFutex(pid int) bool {
 func strongest(doc *finding.Document, pid int) (f *finding.Finding, proven bool) {
 	for i := range doc.Findings {
 		c := &doc.Findings[i]
-		if c.PID != pid || c.Severity != finding.Critical || c.Lock == nil {
+		if c.PID != pid || c.Lock == nil || c.Severity != finding.Critical && c.Rule != finding.SuspectedSpin {
 			continue
 		}
-		if c.Confidence == finding.Proven {
+		if c.Severity == finding.Critical && c.Confidence == finding.Proven {
 			return c, true
 		}
 		if f == nil {

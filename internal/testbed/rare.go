@@ -43,7 +43,7 @@ func RareSites(t testing.TB, root *Root) []Rare {
 	t.Helper()
 	postgres := PostgreSQL(t, root, Site{})
 	return append(RareAlone(t),
-		Rare{"grpc", "rare_grpc", nil, "post_fork"},
+		Rare{"grpc", "rare_grpc", []string{"GRPC_ENABLE_FORK_SUPPORT=1"}, "post_fork"},
 		Rare{"psycopg2", "rare_psycopg2", []string{"VICTIM_DSN=" + dsn(t, postgres.Addr)}, "post_fork"})
 }
 

@@ -1,8 +1,8 @@
 """What the rare victims share: a thread that takes a lock now and then, for as
 long as real code does, so that a fork meets it only seldom.
 
-start(work) starts the thread "refresher", which calls work() every VICTIM_EVERY
-seconds (0.01), a little more or less. VICTIM says otherwise:
+start(work) starts the thread "refresher", which calls work() every 0.01 seconds, or
+as often as the module or VICTIM_EVERY says, a little more or less. VICTIM says otherwise:
   rare       (or unset) that alone
   handlers   fork handlers take the lock and give it back: a healthy twin
   post_fork  no thread before the fork: hooks/rare.py (or rare_forks.py) makes what
@@ -15,18 +15,18 @@ import threading
 import time
 
 MODE = os.environ.get("VICTIM", "rare")
-EVERY = float(os.environ.get("VICTIM_EVERY", "0.01"))
 LATER = []
 
 
-def refresh(work):
+def refresh(work, every):
     while True:
         work()
-        time.sleep(EVERY * random.uniform(0.5, 1.5))
+        time.sleep(every * random.uniform(0.5, 1.5))
 
 
-def start(work):
-    threading.Thread(target=refresh, args=(work,), name="refresher", daemon=True).start()
+def start(work, every=0.01):
+    every = float(os.environ.get("VICTIM_EVERY") or every)
+    threading.Thread(target=refresh, args=(work, every), name="refresher", daemon=True).start()
 
 
 def setup(make):

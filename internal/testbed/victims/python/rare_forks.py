@@ -30,7 +30,7 @@ forks = int(sys.argv[2]) if len(sys.argv) > 2 else 1
 failed = 0
 print("ready", flush=True)
 for _ in range(forks):
-    time.sleep(random.uniform(0, 2 * rare.EVERY))
+    time.sleep(random.uniform(0, 0.02))
     pid = os.fork()
     if not pid:
         child()

@@ -2,7 +2,8 @@
 that it makes itself.
 
 Shows: gRPC's core has threads and locks of its own, and looks after them at a
-fork only where GRPC_ENABLE_FORK_SUPPORT asks it to, and not while a call runs.
+fork only where GRPC_ENABLE_FORK_SUPPORT asks it to (without it calls of the
+worker fail), and not while a call runs.
 VICTIM=post_fork has no channel before the fork; there are no handlers. The service is
 a program of its own, rare_grpc_server.py."""
 import os

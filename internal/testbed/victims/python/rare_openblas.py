@@ -29,5 +29,5 @@ def touch():
 
 
 rare.protect(GUARD.acquire, GUARD.release)
-rare.setup(lambda: rare.start(compute))
+rare.setup(lambda: rare.start(compute, 0.2))  # a product takes a millisecond or two
 app = held.application(touch)

@@ -1,8 +1,9 @@
 """A thread uses a connection pool of psycopg2's now and then, two connections at
 once; each worker takes one connection of the same pool. VICTIM_DSN is how to reach PostgreSQL.
 
-Shows: ThreadedConnectionPool connects and hangs up while it holds its lock, and a
-worker that finds the lock free talks on the connection of the master.
+Shows: ThreadedConnectionPool connects and hangs up while it holds its lock. A
+worker that finds the lock free would talk on the connection of the master: that is
+another fault, and so the worker does not ask anything on it.
 VICTIM=post_fork makes a new pool in each worker: the healthy twin that
 psycopg's documentation asks for; handlers alone would leave the connection
 shared."""
@@ -29,9 +30,7 @@ def refresh():
 
 
 def touch():
-    connection = POOL.getconn()
-    ask(connection)
-    POOL.putconn(connection)
+    POOL.putconn(POOL.getconn())
 
 
 def setup():

@@ -9,5 +9,9 @@ def post_fork(server, worker):
 
 
 def post_worker_init(worker):
-    worker.wsgi.touch()
-    worker.log.info("touched")
+    try:
+        worker.wsgi.touch()
+    except Exception:  # as from a request, which does not end the worker
+        worker.log.exception("not touched")
+    else:
+        worker.log.info("touched")
