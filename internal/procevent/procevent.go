@@ -36,7 +36,7 @@ type Event struct {
 	Parent int
 	// Status is how the process ended, for an Exit alone.
 	Status unix.WaitStatus
-	// At is when, since boot.
+	// At is when, by CLOCK_MONOTONIC.
 	At time.Duration
 }
 

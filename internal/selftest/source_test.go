@@ -27,7 +27,7 @@ var touching = []struct {
 	{"SYS_PROCESS_VM_WRITEV", false, []string{"internal/ptrace"}, "a target is not written to"},
 	{"Kill", false, []string{"internal/ptrace", "internal/provoke", "internal/stress", "internal/probe"}, "a target gets no signals"},
 	{"Tgkill", false, []string{"internal/ptrace"}, "a target gets no signals"},
-	{"PidfdSendSignal", false, []string{"internal/ptrace"}, "a target gets no signals"},
+	{"PidfdSendSignal", false, []string{"internal/ptrace", "internal/stress"}, "a target gets no signals"},
 	{"PidfdGetfd", false, nil, "taking a descriptor changes when it is closed"},
 	// inherit asks the kernel about Unix sockets of another network namespace
 	// from a thread that it throws away.

@@ -29,9 +29,11 @@ type follower struct {
 
 	mu    sync.Mutex
 	alive map[int]*process
+	// over are the programs of keepers whose end was told.
+	over  map[int]bool
 	tally tally
-	// frozen: the count is over.
-	frozen bool
+	// frozen is when the count was over, by CLOCK_MONOTONIC; 0 before.
+	frozen time.Duration
 	// failed is why counting ended, or that it missed something.
 	failed error
 	// moved is when something was last forked or ended.
@@ -73,7 +75,7 @@ type process struct {
 // follow begins to count. The reason for which the kernel tells no events is
 // returned beside a follower that reads /proc.
 func follow() (f *follower, why error) {
-	f = &follower{stop: make(chan struct{}), done: make(chan struct{}), alive: make(map[int]*process), moved: time.Now()}
+	f = &follower{stop: make(chan struct{}), done: make(chan struct{}), alive: make(map[int]*process), over: make(map[int]bool), moved: time.Now()}
 	f.events, why = procevent.Listen()
 	if f.events != nil {
 		go f.listen()
@@ -123,8 +125,13 @@ func (f *follower) root(pid int) {
 
 // add is called with the lock held.
 func (f *follower) add(pid, parent int, counts bool) *process {
-	p := &process{pid: pid, parent: parent, born: time.Now(), execed: !counts, late: f.frozen, watch: new(watch)}
-	if counts && !f.frozen {
+	return f.addAt(pid, parent, counts, monotonic())
+}
+
+// addAt is add for what happened at a given time.
+func (f *follower) addAt(pid, parent int, counts bool, at time.Duration) *process {
+	p := &process{pid: pid, parent: parent, born: time.Now(), execed: !counts, late: f.frozen != 0 && at > f.frozen, watch: new(watch)}
+	if counts && !p.late {
 		f.tally.made++
 		p.number = f.tally.forks()
 	}
@@ -159,7 +166,8 @@ func (f *follower) take(e procevent.Event) {
 	switch e.Kind {
 	case procevent.Fork:
 		if parent := f.alive[e.Parent]; parent != nil {
-			f.add(e.PID, e.Parent, !parent.keeper)
+			delete(f.over, e.PID)
+			f.addAt(e.PID, e.Parent, !parent.keeper, e.At)
 			parent.forked, f.moved = true, time.Now()
 		}
 	case procevent.Exec:
@@ -186,21 +194,42 @@ func (f *follower) exec(p *process) {
 func (f *follower) freeze() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.frozen = true
+	if f.frozen == 0 {
+		f.frozen = monotonic()
+	}
 }
 
-// told reports whether the end of a process has been told: all that it did
-// before has then, too.
+func monotonic() time.Duration {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // cannot fail
+	return time.Duration(t.Nano())
+}
+
+// drain waits until the end of all that was followed was told, which has ended.
+func (f *follower) drain() {
+	for end := time.Now().Add(time.Second); time.Now().Before(end) && len(f.living()) > 0 && f.err() == nil; {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// told reports whether the end of a keeper's program has been told: all
+// that it did before has then, too.
 func (f *follower) told(pid int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.alive[pid] == nil || f.failed != nil
+	if f.events == nil || f.failed != nil {
+		return f.alive[pid] == nil
+	}
+	return f.over[pid]
 }
 
 // end is called with the lock held.
 func (f *follower) end(p *process, status unix.WaitStatus, known bool) {
 	delete(f.alive, p.pid)
 	f.moved = time.Now()
+	if k := f.alive[p.parent]; k != nil && k.keeper {
+		f.over[p.pid] = true
+	}
 	if p.execed || p.number == 0 {
 		return
 	}

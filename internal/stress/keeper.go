@@ -245,15 +245,18 @@ const grace = time.Second
 
 // end ends the program and everything below it, and returns when that is done.
 func (k *kept) end() {
-	_, err := k.orders.Write([]byte{orderTerm})
-	if err == nil {
+	if _, err := k.orders.Write([]byte{orderTerm}); err == nil {
 		select {
 		case <-k.ended:
 		case <-time.After(grace):
 		}
-		_, err = k.orders.Write([]byte{orderKill})
 	}
-	_ = err // the keeper is gone already, which is what is wanted
+	k.kill()
+}
+
+// kill is end for a program that hangs: it is not asked first.
+func (k *kept) kill() {
+	_, _ = k.orders.Write([]byte{orderKill}) // if the keeper is gone already, all the better
 	<-k.gone
 }
 

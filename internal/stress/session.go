@@ -8,10 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"forkproof/internal/finding"
 	"forkproof/internal/forkserver"
 	"forkproof/internal/proc"
-	"forkproof/internal/target"
 )
 
 // How often things are done.
@@ -21,6 +19,9 @@ const (
 	// calm is how long nothing was forked and nothing ended after a reload before
 	// the next one; impatient is after how long it comes anyhow.
 	calm, impatient = 150 * time.Millisecond, 3 * time.Second
+	// rested is at how many steps a worker has to be found asleep before it is
+	// taken to have booted: one that is ended before that cannot hang.
+	rested = 2
 	// startTime bounds how long a server may take to answer its first request.
 	startTime = 2 * time.Minute
 	// settleTime bounds how long is waited at the end for the youngest to be
@@ -32,6 +33,8 @@ const (
 type watch struct {
 	// looks is at how many looks in a row a thread of it was in a futex.
 	looks int
+	// rests is at how many steps it was found asleep.
+	rests int
 	// asked is how often inspect was asked about it, and next when it may be again.
 	asked int
 	next  time.Time
@@ -78,8 +81,9 @@ func (t *trial) session(ctx context.Context, forks int, d time.Duration) (err er
 		s.follow.ours()
 		if s.kept != nil {
 			s.kept.end()
+			s.sweep()
+			s.follow.drain()
 		}
-		s.sweep()
 		if e := s.follow.err(); e != nil {
 			t.inexact = true
 			t.note("%v", e)
@@ -138,11 +142,12 @@ func (a tally) plus(b tally) tally {
 func (s *session) forks() int { return s.earlier + s.follow.count().forks() + s.inFork }
 
 func (s *session) start() error {
+	s.server, s.begun, s.born = nil, time.Now(), s.forks()
 	k, err := launch(s.req.Self, s.command, s.req.Output, s.follow)
 	if err != nil {
 		return err
 	}
-	s.kept, s.server, s.begun, s.born = k, nil, time.Now(), s.forks()
+	s.kept = k
 	s.starts++
 	return nil
 }
@@ -150,16 +155,14 @@ func (s *session) start() error {
 // again ends the program, with all that is left of it, and starts it anew.
 func (s *session) again() error {
 	s.follow.ours()
-	s.kept.end()
+	s.kept.kill()
 	s.sweep()
+	s.follow.drain()
 	return s.start()
 }
 
 // sweep ends what outlived its keeper, which only a killed keeper leaves behind.
 func (s *session) sweep() {
-	if s.kept == nil {
-		return
-	}
 	for _, p := range s.follow.living() {
 		if id, err := s.fs.Identity(p.pid); err == nil {
 			_ = kill(id) // gone is what it should be
@@ -328,15 +331,21 @@ func (s *session) drive(ctx context.Context) error {
 		s.suspected++
 		return s.again()
 	}
-	since := time.Since(s.reloaded)
-	if since < calm || quiet < calm && since < impatient {
-		return nil
-	}
 	var workers []int
+	booted := true
 	for _, p := range s.follow.living() {
-		if p.parent == s.server.Master.ID.PID && !p.execed && !p.counted {
-			workers = append(workers, p.pid)
+		if p.parent != s.server.Master.ID.PID || p.execed || p.counted {
+			continue
 		}
+		workers = append(workers, p.pid)
+		if st, err := s.fs.Stat(p.pid); err == nil && st.State == 'S' {
+			p.rests++
+		}
+		booted = booted && p.rests >= rested
+	}
+	since := time.Since(s.reloaded)
+	if since < calm || (quiet < calm || !booted) && since < impatient {
+		return nil
 	}
 	s.reloaded = time.Now()
 	err := s.reload.do(s.server.Master.ID.PID, workers)
@@ -347,144 +356,6 @@ func (s *session) drive(ctx context.Context) error {
 		return nil // the next step sees that
 	}
 	return err
-}
-
-// look asks inspect about processes that look as if they hung. again is true
-// where the program is to be started anew.
-func (s *session) look(ctx context.Context) (again bool, err error) {
-	const most = 16 // at once
-	now := time.Now()
-	var ask []process
-	for _, p := range s.follow.living() {
-		// What called execve has no lock of a fork's; one that forks itself may hang in that.
-		if p.counted || p.keeper || p.late || p.execed && !p.forked {
-			continue
-		}
-		if s.inFutex(p.pid) {
-			p.looks++
-		} else {
-			p.looks = 0
-		}
-		old := now.Sub(p.born) > s.req.Timeout
-		if (p.looks >= 2 || old) && now.After(p.next) && len(ask) < most {
-			ask = append(ask, p)
-			p.next = now.Add(backOff(p.asked))
-			p.asked++
-		}
-	}
-	if len(ask) == 0 {
-		return false, nil
-	}
-	ids := make(map[int]target.ID)
-	var pids []int
-	for _, p := range ask {
-		if id, err := s.fs.Identity(p.pid); err == nil {
-			ids[p.pid] = id
-			pids = append(pids, p.pid)
-		}
-	}
-	if len(pids) == 0 {
-		return false, nil
-	}
-	doc, err := s.req.Prove(ctx, pids)
-	if err != nil || doc == nil {
-		return false, err
-	}
-	s.host = doc.Host
-	for _, p := range ask {
-		id, known := ids[p.pid]
-		f, proven := strongest(doc, p.pid)
-		// A number that is another process's by now proves nothing.
-		if !known || f == nil || !s.fs.Same(id) {
-			continue
-		}
-		if !proven {
-			if now.Sub(p.born) > s.req.Timeout {
-				p.counted = true
-				s.suspected++
-				again = s.replace(p, id) || again
-			}
-			continue
-		}
-		p.counted = true
-		again = s.caught(p, id, doc, f) || again
-	}
-	return again, nil
-}
-
-// caught counts a process that was proven to hang, and makes room for others.
-func (s *session) caught(p process, id target.ID, doc *finding.Document, f *finding.Finding) (again bool) {
-	number := s.earlier + p.number
-	if p.number == 0 || p.execed {
-		s.inFork++
-		number = s.forks()
-	}
-	if s.first == 0 {
-		s.first = number
-	}
-	var of finding.Target
-	for _, t := range doc.Targets {
-		if t.PID == p.pid {
-			of = t
-		}
-	}
-	s.record(*f, of)
-	return s.replace(p, id)
-}
-
-// replace ends a process that hangs, so that the server makes another; again is
-// true where the whole is to be started anew instead.
-func (s *session) replace(p process, id target.ID) (again bool) {
-	switch {
-	case s.kept == nil:
-		return false // not ours to end
-	case s.server == nil || s.reload == nil || p.execed:
-		return true
-	}
-	s.follow.own(p.pid)
-	_ = kill(id) // ended by itself, or by its server, is as good
-	return false
-}
-
-// backOff is how long to wait after the n-th question about a process: a thread
-// that rests in a futex is nothing special.
-func backOff(n int) time.Duration {
-	d := 300 * time.Millisecond
-	for range min(n, 4) {
-		d *= 3
-	}
-	return min(d, 10*time.Second)
-}
-
-// inFutex reports whether a thread of a process sleeps in a futex.
-func (s *session) inFutex(pid int) bool {
-	threads, err := s.fs.Threads(pid)
-	if err != nil {
-		return false
-	}
-	for _, tid := range threads {
-		if c, err := s.fs.Syscall(pid, tid); err == nil && !c.Running && c.Nr == unix.SYS_FUTEX {
-			return true
-		}
-	}
-	return false
-}
-
-// strongest returns what inspect says of a process and a lock, a proof first.
-func strongest(doc *finding.Document, pid int) (f *finding.Finding, proven bool) {
-	for i := range doc.Findings {
-		c := &doc.Findings[i]
-		if c.PID != pid || c.Lock == nil || c.Severity != finding.Critical && c.Rule != finding.SuspectedSpin {
-			continue
-		}
-		if c.Severity == finding.Critical && c.Confidence == finding.Proven {
-			return c, true
-		}
-		if f == nil {
-			f = c
-		}
-	}
-	return f, false
 }
 
 // settle lets the youngest processes grow old enough to be looked at.
