@@ -29,6 +29,9 @@ type follower struct {
 
 	mu    sync.Mutex
 	alive map[int]*process
+	// ended are those that ended last, by their numbers, which lasts keeps in order.
+	ended map[int]ended
+	lasts []int
 	// over are the programs of keepers whose end was told.
 	over  map[int]bool
 	tally tally
@@ -47,6 +50,15 @@ type tally struct {
 	made, execs                 int
 	ended, killed, failedAtBoot int
 }
+
+// ended is a process whose first thread ended, and what was counted for that.
+type ended struct {
+	*process
+	counted tally
+}
+
+// mostEnded is how many of those are remembered.
+const mostEnded = 4096
 
 func (t tally) forks() int { return t.made - t.execs }
 
@@ -75,7 +87,7 @@ type process struct {
 // follow begins to count. The reason for which the kernel tells no events is
 // returned beside a follower that reads /proc.
 func follow() (f *follower, why error) {
-	f = &follower{stop: make(chan struct{}), done: make(chan struct{}), alive: make(map[int]*process), over: make(map[int]bool), moved: time.Now()}
+	f = &follower{stop: make(chan struct{}), done: make(chan struct{}), alive: make(map[int]*process), ended: make(map[int]ended), over: make(map[int]bool), moved: time.Now()}
 	f.events, why = procevent.Listen()
 	if f.events != nil {
 		go f.listen()
@@ -165,12 +177,15 @@ func (f *follower) listen() {
 func (f *follower) take(e procevent.Event) {
 	switch e.Kind {
 	case procevent.Fork:
+		delete(f.ended, e.PID) // the number is another's from now on
+		f.revive(e.Parent)
 		if parent := f.alive[e.Parent]; parent != nil {
 			delete(f.over, e.PID)
 			f.addAt(e.PID, e.Parent, !parent.keeper, e.At)
 			parent.forked, f.moved = true, time.Now()
 		}
 	case procevent.Exec:
+		f.revive(e.PID)
 		if p := f.alive[e.PID]; p != nil {
 			f.exec(p)
 		}
@@ -179,6 +194,22 @@ func (f *follower) take(e procevent.Event) {
 			f.end(p, e.Status, true)
 		}
 	}
+}
+
+// revive takes back the end of a process that goes on: its first thread alone
+// ended, by itself or since another thread called execve. It is called with the
+// lock held.
+func (f *follower) revive(pid int) {
+	e, ok := f.ended[pid]
+	if !ok {
+		return
+	}
+	delete(f.ended, pid)
+	delete(f.over, pid)
+	f.alive[pid] = e.process
+	f.tally.ended -= e.counted.ended
+	f.tally.killed -= e.counted.killed
+	f.tally.failedAtBoot -= e.counted.failedAtBoot
 }
 
 // exec is called with the lock held.
@@ -230,19 +261,34 @@ func (f *follower) end(p *process, status unix.WaitStatus, known bool) {
 	if k := f.alive[p.parent]; k != nil && k.keeper {
 		f.over[p.pid] = true
 	}
-	if p.execed || p.number == 0 {
-		return
+	var counted tally
+	if !p.execed && p.number != 0 {
+		counted = counts(p, status, known)
 	}
-	f.tally.ended++
+	f.tally = f.tally.plus(counted)
+	f.ended[p.pid] = ended{p, counted}
+	f.lasts = append(f.lasts, p.pid)
+	if over := len(f.lasts) - mostEnded; over > mostEnded {
+		for _, pid := range f.lasts[:over] {
+			delete(f.ended, pid)
+		}
+		f.lasts = slices.Clone(f.lasts[over:])
+	}
+}
+
+// counts is what the end of a process adds to the tally.
+func counts(p *process, status unix.WaitStatus, known bool) tally {
+	t := tally{ended: 1}
 	if !known || p.ours {
-		return
+		return t
 	}
 	if s := status.Signal(); status.Signaled() && (s == unix.SIGABRT || s == unix.SIGKILL) {
-		f.tally.killed++
+		t.killed = 1
 	}
 	if failed(status) && time.Since(p.born) < bootTime {
-		f.tally.failedAtBoot++
+		t.failedAtBoot = 1
 	}
+	return t
 }
 
 // failed reports whether a process ended with an error: neither by itself with

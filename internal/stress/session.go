@@ -228,7 +228,8 @@ func (s *session) over() (over bool, err error) {
 		return false, nil
 	}
 	for _, p := range s.follow.living() {
-		if p.number != 0 && !p.execed {
+		// A process whose first thread ended before others tells its end to nobody.
+		if st, err := s.fs.Stat(p.pid); err == nil && st.State != 'Z' && p.number != 0 && !p.execed {
 			return false, nil
 		}
 	}

@@ -122,12 +122,20 @@ func TestHealthyProgram(t *testing.T) {
 // Where fewer forks are made than wanted each single one is counted.
 func TestEveryForkCounts(t *testing.T) {
 	const script = "i=0; while [ $i -lt 137 ]; do (:) & i=$((i+1)); /bin/true; done; wait; sleep 0.5"
-	req := request(t, []string{"sh", "-c", script})
-	req.Forks = 137
-	tr := run(t, req).Trials[0]
-	// 137 subshells, and at most as many of /bin/true, which are other programs.
-	if tr.Forks != 137 || tr.Starts != 1 || tr.Execs < 130 {
-		t.Errorf("%d forks, %d of other programs, %d starts; want 137, some 137, 1", tr.Forks, tr.Execs, tr.Starts)
+	const thread = "import os, sys, threading\nthreading.Thread(target=os.execv, args=('/bin/sh', ['sh', '-c', sys.argv[1]])).start()"
+	for name, command := range map[string][]string{
+		"plain": {"sh", "-c", script},
+		// execve in another thread than the first, whose end is told as if it were
+		// that of the process.
+		"thread": {"/usr/bin/python3", "-c", thread, script},
+	} {
+		req := request(t, command)
+		req.Forks = 137
+		tr := run(t, req).Trials[0]
+		// 137 subshells, and at most as many of /bin/true, which are other programs.
+		if tr.Forks != 137 || tr.Starts != 1 || tr.Execs < 130 {
+			t.Errorf("%s: %d forks, %d of other programs, %d starts; want 137, some 137, 1", name, tr.Forks, tr.Execs, tr.Starts)
+		}
 	}
 }
 
