@@ -2,6 +2,7 @@ package stress
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,8 +18,9 @@ func (s *session) look(ctx context.Context) (again bool, err error) {
 	now := time.Now()
 	var ask []process
 	for _, p := range s.follow.living() {
-		// What called execve has no lock of a fork's; one that forks itself may hang in that.
-		if p.counted || p.keeper || p.late || p.execed && !p.forked {
+		old := now.Sub(p.born) > s.req.Timeout
+		// What called execve has no lock of a fork's; it may hang inside its own.
+		if p.counted || p.keeper || p.late || p.execed && !p.forked && !old {
 			continue
 		}
 		if s.inFutex(p.pid) {
@@ -26,7 +28,6 @@ func (s *session) look(ctx context.Context) (again bool, err error) {
 		} else {
 			p.looks = 0
 		}
-		old := now.Sub(p.born) > s.req.Timeout
 		if (p.looks >= 2 || old) && now.After(p.next) && len(ask) < most {
 			ask = append(ask, p)
 			p.next = now.Add(backOff(p.asked))
@@ -58,6 +59,9 @@ func (s *session) look(ctx context.Context) (again bool, err error) {
 		// A number that is another process's by now proves nothing.
 		if !known || f == nil || !s.fs.Same(id) {
 			continue
+		}
+		if (p.execed || p.number == 0) && !insideFork(f) {
+			continue // whatever it is, a fork did not do it
 		}
 		if !proven {
 			if now.Sub(p.born) > s.req.Timeout {
@@ -131,11 +135,16 @@ func (s *session) inFutex(pid int) bool {
 	return false
 }
 
+// insideFork reports whether inspect says that a thread waits inside fork.
+func insideFork(f *finding.Finding) bool {
+	return f.Rule == finding.StuckInFork || strings.Contains(f.Title+" "+f.Why, "inside fork")
+}
+
 // strongest returns what inspect says of a process and a lock, a proof first.
 func strongest(doc *finding.Document, pid int) (f *finding.Finding, proven bool) {
 	for i := range doc.Findings {
 		c := &doc.Findings[i]
-		if c.PID != pid || c.Lock == nil || c.Severity != finding.Critical && c.Rule != finding.SuspectedSpin {
+		if c.PID != pid || c.Rule != finding.StuckInFork && (c.Lock == nil || c.Severity != finding.Critical && c.Rule != finding.SuspectedSpin) {
 			continue
 		}
 		if c.Severity == finding.Critical && c.Confidence == finding.Proven {

@@ -210,6 +210,16 @@ func TestPID(t *testing.T) {
 	server.AwaitServing(t, "/")
 }
 
+// A master that hangs inside fork makes no child, and counts as a fork that hung.
+func TestInFork(t *testing.T) {
+	req := request(t, []string{"/usr/bin/python3", testbed.Victim(t, "python/at_fork.py")})
+	req.Forks, req.Timeout = 2, 500*time.Millisecond
+	tr := run(t, req).Trials[0]
+	if tr.Hung != 2 || tr.InFork != 2 || tr.Forks != 2 || tr.First != 1 {
+		t.Errorf("%+v", tr)
+	}
+}
+
 // A program that stands still without a deadlock is suspected, and not proven.
 func TestStandsStill(t *testing.T) {
 	req := request(t, []string{"sh", "-c", "(read x < /dev/zero; exec sleep 1000) & (sleep 1000; :) & wait"})
