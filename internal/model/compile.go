@@ -25,6 +25,12 @@ func (e *Unread) Error() string {
 	return fmt.Sprintf("line %d: what %s does in %s was not read, so the model cannot run the scenario there", e.Pos.Line, e.Verb, e.Libc)
 }
 
+// ErrSize says that a scenario is too large.
+var ErrSize = fmt.Errorf("the scenario is too large: with its forks, handlers and repeats written out it has more than %d steps, %d locks or %d walks over the handlers", machine.MaxCode, machine.MaxLocks, maxTables)
+
+// maxTables is how many walks over the handlers there can be: each fork has three.
+const maxTables = 256
+
 // deepest is how many handlers a fork may stand within: a handler that forks would
 // run itself again, and every real one sees to it that it does not do so for ever.
 const deepest = 2
@@ -50,9 +56,6 @@ func Compile(s *scenario.Scenario, l *libc.Libc) (*machine.Program, error) {
 		}
 	}
 	c.dropUnlocked()
-	if len(c.p.Code) > machine.MaxCode {
-		return nil, fmt.Errorf("the scenario has %d steps on %s when all is written out; the model takes at most %d", len(c.p.Code), l.Name, machine.MaxCode)
-	}
 	return c.p, nil
 }
 
@@ -69,10 +72,10 @@ type compiler struct {
 
 	// Where the compiler is.
 	thread   int
-	process  int      // children of children
-	frame    int      // forks that this code stands within
-	handlers int      // bodies of handlers that it stands within
-	path     []string // calls that lead here
+	process  int    // children of children
+	frame    int    // forks that this code stands within
+	handlers int    // bodies of handlers that it stands within
+	path     string // calls that lead here, outermost first
 	line     int
 	library  string // whose code it is
 	call     scenario.Call
@@ -110,7 +113,11 @@ func (c *compiler) declare() {
 		p.Handlers = append(p.Handlers, machine.Handler{Name: "malloc", Library: -1, Has: [3]bool{true, true, true}})
 	}
 	c.listed = make([]bool, len(p.Handlers))
-	for _, name := range s.Atfork {
+	atfork := s.Atfork
+	if c.own >= 0 && c.l.Malloc.First {
+		atfork = append([]string{scenario.Malloc}, slices.DeleteFunc(slices.Clone(atfork), func(n string) bool { return n == scenario.Malloc })...)
+	}
+	for _, name := range atfork {
 		n := c.own
 		if name != scenario.Malloc {
 			n = c.handlerNumber(name)
@@ -183,13 +190,13 @@ func (c *compiler) here() uint16 { return uint16(len(c.p.Code)) }
 
 // emit appends an instruction that goes on with the next one.
 func (c *compiler) emit(in machine.Instr, step string) int {
-	if len(c.p.Code) > machine.MaxCode {
-		c.fail(fmt.Errorf("the scenario has more than %d steps on %s when all is written out; the model takes no more", machine.MaxCode, c.l.Name))
+	if len(c.p.Code) >= machine.MaxCode {
+		c.fail(ErrSize)
 		return len(c.p.Code) - 1
 	}
 	in.Next = uint16(len(c.p.Code) + 1)
 	c.p.Code = append(c.p.Code, in)
-	c.p.Says = append(c.p.Says, machine.Note{Call: strings.Join(c.path, " > "), Step: step, Line: c.line})
+	c.p.Says = append(c.p.Says, machine.Note{Call: c.path, Step: step, Line: c.line})
 	return len(c.p.Code) - 1
 }
 
@@ -199,7 +206,7 @@ func (c *compiler) lock(key string) uint8 {
 		return n
 	}
 	if len(c.p.Locks) >= machine.MaxLocks {
-		c.fail(fmt.Errorf("the scenario has more than %d locks on %s", machine.MaxLocks, c.l.Name))
+		c.fail(ErrSize)
 		return 0
 	}
 	kind, name, _ := strings.Cut(key, ":")
@@ -262,9 +269,16 @@ func (c *compiler) arena(i int) string {
 
 // within does something one call deeper.
 func (c *compiler) within(name string, do func()) {
-	c.path = append(c.path, name)
+	if c.err != nil {
+		return
+	}
+	before := c.path
+	if c.path != "" {
+		c.path += " > "
+	}
+	c.path += name
 	do()
-	c.path = c.path[:len(c.path)-1]
+	c.path = before
 }
 
 // body compiles calls of the scenario.
@@ -291,12 +305,13 @@ func (c *compiler) present() {
 	if c.library == "" || !c.l.Unloads {
 		return
 	}
-	unloaded := false
+	n := c.libraryNumber(c.library)
+	unloaded := !c.s.Libraries[n].Loaded
 	each(c.s, func(call scenario.Call) {
 		unloaded = unloaded || call.Verb == scenario.DlcloseVerb && call.Arg == c.library
 	})
 	if unloaded {
-		c.emit(machine.Instr{Op: machine.Present, A: uint8(c.libraryNumber(c.library))}, "go on in "+c.library)
+		c.emit(machine.Instr{Op: machine.Present, A: uint8(n)}, "go on in "+c.library)
 	}
 }
 
@@ -323,6 +338,10 @@ func (c *compiler) one(call scenario.Call) {
 		n := slices.Index(c.s.Semaphores, call.Arg)
 		c.within(text(call), func() { c.emit(machine.Instr{Op: op, A: uint8(n)}, "") })
 	case scenario.JoinVerb:
+		if _, ok := c.l.Calls["join"]; !ok {
+			c.fail(&Unread{c.l.Name, call.Verb, call.Pos})
+			return
+		}
 		n := slices.IndexFunc(c.s.Threads, func(t scenario.Thread) bool { return t.Name == call.Arg })
 		c.within(text(call), func() { c.emit(machine.Instr{Op: machine.Join, A: uint8(n)}, "") })
 	case scenario.CallVerb:

@@ -315,8 +315,8 @@ func (g *gatherer) waits(e *machine.Ending) []Wait {
 			}
 		case machine.AwaitUnused:
 			w.For, w.Owner = "the end of a fork", g.forking(e, b.Thread)
-		default:
-			w.For, w.Owner = "being woken", "nobody"
+		default: // asleep until a fork wakes it, which none does
+			w.For, w.Owner = "being woken at the end of a fork", g.forking(e, b.Thread)
 		}
 		all = append(all, w)
 	}

@@ -61,6 +61,8 @@ func (c *compiler) step(s libc.Step) {
 		c.emit(machine.Instr{Op: machine.Register, A: uint8(c.handlerNumber(c.call.Arg))}, "put "+c.call.Arg+" on the list")
 	case libc.Handlers:
 		c.runHandlers()
+	case libc.Pass:
+		c.emit(machine.Instr{Op: machine.Pass}, "")
 	case libc.End:
 		c.emit(machine.Instr{Op: machine.Exit}, "the process ends")
 	default:
@@ -140,7 +142,7 @@ func (c *compiler) forks(call scenario.Call) {
 	c.fork.phase = machine.Child
 	c.process++
 	c.steps(c.l.Fork.InChild)
-	c.path = append(c.path[:len(c.path)-1], "child")
+	c.path = strings.TrimSuffix(c.path, "fork") + "child"
 	c.body(call.Body)
 	c.within("_exit", func() { c.emit(machine.Instr{Op: machine.Exit}, "the process ends") })
 	c.process--
@@ -157,8 +159,8 @@ func (c *compiler) runHandlers() {
 	}
 	phase := phases[c.fork.phase]
 	table := uint8(len(c.p.Tables))
-	if len(c.p.Tables) > 255 {
-		c.fail(fmt.Errorf("the scenario forks in too many places; the model takes at most %d walks over the handlers", 256))
+	if len(c.p.Tables) >= maxTables {
+		c.fail(ErrSize)
 		return
 	}
 	bodies := make([]uint16, len(c.p.Handlers))

@@ -1,10 +1,11 @@
 package libc
 
 // bionic is fork of Android. Source: platform_bionic 731631f3, libc/bionic/fork.cpp,
-// libc/bionic/pthread_atfork.cpp. What the loader and the rest of libc do at fork was
-// not read, so few calls are here.
+// libc/bionic/pthread_atfork.cpp. What the loader locks while it loads and unloads, and
+// the rest of libc, was not read: few calls are here, and those of the loader without
+// its locks.
 func bionic() Libc {
-	heap := &Own{Prepare: steps(take(muslHeap)), Parent: steps(release(muslHeap)), Child: steps(release(muslHeap))}
+	heap := &Own{First: true, Prepare: steps(take(muslHeap)), Parent: steps(release(muslHeap)), Child: steps(release(muslHeap))}
 	return Libc{
 		Name: "bionic", Family: "bionic",
 		Says:    "the lock of the handlers is held but can be taken again; the allocator has handlers of its own",
@@ -22,7 +23,7 @@ func bionic() Libc {
 			"printf": under(Stdout), "fflush": under(Stream),
 			"flockfile": steps(take(Stream)), "funlockfile": steps(release(Stream)),
 			"getline": under(Stream, call("malloc")),
-			"write":   nil, "_exit": steps(end()),
+			"write":   steps(pass()), "_exit": steps(end()),
 			"dlopen":         steps(Step{Do: Body, What: "dlopen", Steps: steps(call("malloc"))}),
 			"dlclose":        steps(Step{Do: Body, What: "dlclose", Steps: steps(call("unregister"))}),
 			"unregister":     under(atforkLock, Step{Do: Remove}),

@@ -1,7 +1,7 @@
 package libc
 
 // freebsd is fork of FreeBSD's libthr. Source: freebsd-src 039ea811,
-// lib/libthr/thread/thr_fork.c. Its stdio and most of libc were not read.
+// lib/libthr/thread/thr_fork.c. Its loader, stdio and most of libc were not read.
 func freebsd() Libc {
 	return Libc{
 		Name: "freebsd", Family: "freebsd",
@@ -16,10 +16,7 @@ func freebsd() Libc {
 		Heap: true,
 		Calls: map[string][]Step{
 			"malloc": under(muslHeap), "free": under(muslHeap), "realloc": under(muslHeap),
-			"write": nil, "_exit": steps(end()),
-			"dlopen":         under(loader, Step{Do: Body, What: "dlopen", Steps: steps(call("malloc"))}),
-			"dlclose":        under(loader, Step{Do: Body, What: "dlclose", Steps: steps(call("unregister"))}),
-			"unregister":     under(atforkLock, Step{Do: Remove}),
+			"write": steps(pass()), "_exit": steps(end()),
 			"pthread_atfork": steps(call("malloc"), take(atforkLock), Step{Do: Append}, release(atforkLock)),
 		},
 		Traits:    map[string]Traits{loader: {Recursive: true}},

@@ -25,6 +25,7 @@ const (
 	Deaf                   // the same, but who sleeps is never woken
 	Body                   // the constructor or destructor of the library
 	End                    // the process ends
+	Pass                   // nothing that anybody else could see
 )
 
 // Step is one step of an algorithm.
@@ -55,7 +56,7 @@ func when(held string, s ...Step) Step   { return Step{Do: IfOwner, What: held, 
 func call(what string) Step              { return Step{Do: Call, What: what} }
 func fails(why string) Step              { return Step{Do: Fails, What: why} }
 func end() Step                          { return Step{Do: End} }
-func body() Step                         { return Step{Do: Body} }
+func pass() Step                         { return Step{Do: Pass} }
 func steps(s ...Step) []Step             { return s }
 
 // under is a call that has a lock while it does something.
@@ -119,6 +120,8 @@ type Fork struct {
 // Own are handlers that malloc registers for itself when it is first used.
 type Own struct {
 	Prepare, Parent, Child []Step
+	// First: malloc is always used before anything else registers a handler.
+	First bool
 }
 
 // Libc is one algorithm: of a release, or of those between two.
@@ -151,7 +154,7 @@ type Libc struct {
 	// Unloads says that dlclose takes the code of a library away.
 	Unloads bool
 	// JoinHangs says that pthread_join of a thread that the child does not have
-	// never returns.
+	// never returns. Calls has join where that was looked at.
 	JoinHangs bool
 }
 

@@ -14,9 +14,10 @@ func musl11() Libc {
 			InParent:   steps(handlers(), release(muslHandlers)),
 			Elision:    Dropped,
 		},
-		Heap:    true,
-		Forgets: true,
-		Calls:   muslCalls(),
-		Traits:  muslTraits(),
+		Heap:      true,
+		JoinHangs: true,
+		Forgets:   true,
+		Calls:     muslCalls(),
+		Traits:    muslTraits(),
 	}
 }

@@ -14,9 +14,10 @@ func musl121() Libc {
 			InParent:   steps(handlers(), release(muslHandlers)),
 			Elision:    Once,
 		},
-		Heap:    true,
-		Forgets: true,
-		Calls:   muslCalls(),
-		Traits:  muslTraits(),
+		Heap:      true,
+		JoinHangs: true,
+		Forgets:   true,
+		Calls:     muslCalls(),
+		Traits:    muslTraits(),
 	}
 }

@@ -15,9 +15,10 @@ func musl122() Libc {
 			InParent:   steps(threaded(append(each(release, append([]string{muslThreads, muslHeap}, single...)...), release(muslStart), release(muslInit), release(loader))...), handlers(), release(muslHandlers)),
 			Elision:    Once,
 		},
-		Heap:    true,
-		Forgets: true,
-		Calls:   muslCalls(),
-		Traits:  muslTraits(),
+		Heap:      true,
+		JoinHangs: true,
+		Forgets:   true,
+		Calls:     muslCalls(),
+		Traits:    muslTraits(),
 	}
 }

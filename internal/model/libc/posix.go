@@ -14,10 +14,11 @@ func posix() Libc {
 			InChild:  steps(handlers()),
 			InParent: steps(handlers()),
 		},
-		Heap:    true,
-		Calls:   glibcCalls(),
-		Traits:  glibcTraits(),
-		Unloads: true,
+		Heap:      true,
+		JoinHangs: true,
+		Calls:     glibcCalls(),
+		Traits:    glibcTraits(),
+		Unloads:   true,
 	}
 	for _, verb := range []string{"malloc", "free", "realloc"} {
 		l.Calls[verb] = under(muslHeap)

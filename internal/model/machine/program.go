@@ -18,6 +18,7 @@ const (
 	End   Op = iota // the thread has ended
 	Gone            // the thread is not in this process: fork did not copy it
 	Never           // the thread sleeps and nobody wakes it
+	Pass            // does nothing that anything else could see
 	Lock
 	Unlock
 	Reset // makes lock A free, whoever held it
@@ -303,10 +304,12 @@ func (p *Program) touching() {
 			}
 		}
 	}
-	// The last step of a thread is what a join of it waits for.
+	// The last step of a thread is what a join of it waits for. A step that touches
+	// nothing else touches that too: what copies or ends the process has to do with
+	// every step.
 	for t := range p.Threads {
 		for _, pc := range p.reach(p.Threads[t].Start) {
-			if in := &p.Code[pc]; in.Op < firstSilent && slices.ContainsFunc(p.after(pc), func(n uint16) bool { return p.canEnd(n) }) {
+			if in := &p.Code[pc]; in.Op == Pass || in.Op < firstSilent && slices.ContainsFunc(p.after(pc), p.canEnd) {
 				in.Touches |= ends[t]
 			}
 		}
@@ -317,7 +320,7 @@ func (p *Program) touching() {
 // entry that is not there any more, or one whose code is not.
 func (p *Program) canCrash() bool {
 	unloads := slices.ContainsFunc(p.Code, func(in Instr) bool { return in.Op == Unload })
-	return unloads && slices.ContainsFunc(p.Handlers, func(h Handler) bool { return h.Library >= 0 })
+	return slices.ContainsFunc(p.Handlers, func(h Handler) bool { return h.Library >= 0 && (unloads || !p.Loaded[h.Library]) })
 }
 
 // canEnd reports whether a thread that comes to pc has ended without another step.

@@ -163,6 +163,7 @@ func (m *maker) enabled(s []byte, t int, in *Instr) bool {
 func (m *maker) do(s []byte, t int, in *Instr, child bool) {
 	next := in.Next
 	switch in.Op {
+	case Pass:
 	case Lock:
 		m.lock(s, t, in.A)
 	case Unlock:

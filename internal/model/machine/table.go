@@ -20,13 +20,13 @@ type store struct {
 }
 
 const (
-	chunkBits   = 14
+	chunkBits   = 10
 	chunkStates = 1 << chunkBits
 	maxStates   = 1<<32 - 2
 )
 
 func newStore(stride, limit int) *store {
-	return &store{stride: stride, limit: limit, slots: make([]uint64, 1<<14)}
+	return &store{stride: stride, limit: limit, slots: make([]uint64, 1<<10)}
 }
 
 // bytes in use.

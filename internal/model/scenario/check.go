@@ -17,6 +17,12 @@ func (r *reader) check() {
 			r.fail(u.pos, "there is no %s %q; %s", u.takes, u.name, allowed(u.takes, names))
 		}
 	}
+	for _, h := range r.s.Handlers {
+		i := slices.IndexFunc(r.s.Libraries, func(l Library) bool { return l.Name == h.Library })
+		if i >= 0 && !r.s.Libraries[i].Loaded && slices.Contains(r.s.Atfork, h.Name) {
+			r.fail(r.places["handler "+h.Name], "handler %q is registered when the threads start, but its library %q is not loaded by then: write loaded: true, or register it in load:", h.Name, h.Library)
+		}
+	}
 	if len(r.errs) > 0 {
 		return
 	}
