@@ -96,6 +96,8 @@ type Finding struct {
 	Cycle []string
 	// Held are locks that are taken at the end.
 	Held []Held
+	// Process is 0 if it is the process that forks that ends so, 1 for its child ...
+	Process int
 }
 
 // Event is one step of one thread.
@@ -107,11 +109,14 @@ type Event struct {
 	Line   int    // in the scenario
 	// Forks: this is fork's system call, and the child goes on.
 	Forks bool
+	// Quiet: nothing happens that is worth a line.
+	Quiet bool
 }
 
 // Wait is a thread that stands still.
 type Wait struct {
 	Thread string
+	Column int // its number
 	Call   string
 	For    string // a lock, or what else it waits for
 	Owner  string // who would have to act; in words where it is no thread
@@ -163,6 +168,20 @@ func (r *Result) Worst() *Finding {
 		return nil
 	}
 	return &r.Findings[0]
+}
+
+// Outcome is the worst fault; "fine" if there is none, "unread" if it was not run,
+// and "unfinished" if none was found in what was explored, but not all was.
+func (r *Result) Outcome() string {
+	switch w := r.Worst(); {
+	case r.Unread != nil:
+		return "unread"
+	case w != nil && w.Kind.Fault():
+		return string(w.Kind)
+	case !r.Complete:
+		return "unfinished"
+	}
+	return "fine"
 }
 
 // Fails reports whether any finding is a fault.
@@ -267,7 +286,7 @@ func (g *gatherer) add(e *machine.Ending, kind Kind, what, says string) {
 	if len(g.found) == most {
 		return
 	}
-	f := &Finding{Kind: kind, Where: where(e), Says: says, Ends: 1, Events: g.events(e)}
+	f := &Finding{Kind: kind, Where: where(e), Says: says, Ends: 1, Events: g.events(e), Process: e.Role()}
 	if e.Crash() < 0 {
 		f.Waits, f.Cycle, f.Held = g.waits(e), g.cycle(e), g.held(e)
 	}
@@ -279,7 +298,7 @@ func (g *gatherer) events(e *machine.Ending) []Event {
 	var all []Event
 	for _, s := range e.Path() {
 		n := g.p.Says[s.Place]
-		all = append(all, Event{Thread: s.Thread, Child: s.Role, Call: n.Call, Step: n.Step, Line: n.Line, Forks: s.Child})
+		all = append(all, Event{Thread: s.Thread, Child: s.Role, Call: n.Call, Step: n.Step, Line: n.Line, Forks: s.Child, Quiet: n.Quiet})
 	}
 	return all
 }
@@ -302,7 +321,7 @@ func (g *gatherer) waits(e *machine.Ending) []Wait {
 	var all []Wait
 	for _, b := range e.Blocked() {
 		n := g.p.Says[b.Place]
-		w := Wait{Thread: g.p.Threads[b.Thread].Name, Call: n.Call, Line: n.Line}
+		w := Wait{Thread: g.p.Threads[b.Thread].Name, Column: b.Thread, Call: n.Call, Line: n.Line}
 		switch b.Instr.Op {
 		case machine.Lock:
 			w.For, w.Owner = g.p.Locks[b.Instr.A].Name, g.owner(e, int(b.Instr.A))
@@ -351,11 +370,17 @@ func (g *gatherer) kind(e *machine.Ending) Kind {
 }
 
 func (g *gatherer) says(e *machine.Ending, kind Kind, waits []Wait) string {
+	who := func(w Wait) string {
+		if e.Role() > 0 {
+			return "the child"
+		}
+		return w.Thread
+	}
 	switch kind {
 	case SelfDeadlock:
 		for _, w := range waits {
 			if w.Owner == w.Thread {
-				return fmt.Sprintf("%s waits in %s for %s, which it has itself", w.Thread, last(w.Call), w.For)
+				return fmt.Sprintf("%s waits in %s for %s, which it has itself", who(w), last(w.Call), w.For)
 			}
 		}
 	case Orphaned:
@@ -366,7 +391,7 @@ func (g *gatherer) says(e *machine.Ending, kind Kind, waits []Wait) string {
 		return fmt.Sprintf("%s wait for each other", strings.Join(c, ", "))
 	}
 	w := waits[0]
-	return fmt.Sprintf("%s waits in %s for %s, of %s", w.Thread, last(w.Call), w.For, w.Owner)
+	return fmt.Sprintf("%s waits in %s for %s, of %s", who(w), last(w.Call), w.For, w.Owner)
 }
 
 // last is the innermost call.

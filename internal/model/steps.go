@@ -171,6 +171,7 @@ func (c *compiler) runHandlers() {
 	first := c.emit(walk, "look for the first "+phase+" handler")
 	walk.Op = machine.NextHandler
 	next := c.emit(walk, "look for the next "+phase+" handler")
+	c.p.Says[first].Quiet, c.p.Says[next].Quiet = true, true
 	for h := range bodies {
 		bodies[h] = uint16(next)
 		if !c.listed[h] {

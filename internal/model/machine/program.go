@@ -192,6 +192,8 @@ type Note struct {
 	// call itself.
 	Step string
 	Line int // in the scenario
+	// Quiet: it is a step of the walk over the handlers, of which their bodies tell.
+	Quiet bool
 }
 
 // check refuses what does not fit into a state.

@@ -14,7 +14,7 @@ func (r *reader) check() {
 	declared := r.s.declared()
 	for _, u := range r.uses {
 		if names := declared[u.takes]; !slices.Contains(names, u.name) {
-			r.fail(u.pos, "there is no %s %q; %s", u.takes, u.name, allowed(u.takes, names))
+			r.fail(u.pos, "there is no %s %.48q; %s", u.takes, u.name, allowed(u.takes, names))
 		}
 	}
 	for _, h := range r.s.Handlers {

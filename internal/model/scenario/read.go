@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -147,9 +148,9 @@ func (r *reader) keys(n *yaml.Node, what string, known map[string]func(*yaml.Nod
 		read, ok := known[k.Value]
 		switch {
 		case k.Kind != yaml.ScalarNode || !ok:
-			r.fail(at(k), "%q is not a key of %s; it has %s", k.Value, what, listed(known))
+			r.fail(at(k), "%.48q is not a key of %s; it has %s", k.Value, what, listed(known))
 		case seen[k.Value]:
-			r.fail(at(k), "%s has %q twice", what, k.Value)
+			r.fail(at(k), "%s has %.48q twice", what, k.Value)
 		default:
 			seen[k.Value] = true
 			read(v)
@@ -172,7 +173,16 @@ func (r *reader) text(n *yaml.Node, what string) string {
 		r.fail(at(n), "%s is a text", what)
 		return ""
 	}
+	if i := strings.IndexFunc(n.Value, unprintable); i >= 0 {
+		r.fail(at(n), "%s has a character that cannot be printed: %q", what, n.Value[i:i+1])
+		return ""
+	}
 	return n.Value
+}
+
+// unprintable reports characters that must reach no terminal.
+func unprintable(c rune) bool {
+	return c != '\n' && !unicode.IsPrint(c) || c == unicode.ReplacementChar
 }
 
 // texts reads a list of scalars.
@@ -212,7 +222,7 @@ func (r *reader) name(n *yaml.Node, takes Takes) string {
 	what := string(takes)
 	switch {
 	case n.Kind != yaml.ScalarNode || !named.MatchString(n.Value):
-		r.fail(at(n), "%q cannot be the name of a %s; names are letters, digits, _, . and -, at most 48, and begin with a letter or _", n.Value, what)
+		r.fail(at(n), "%.48q cannot be the name of a %s; names are letters, digits, _, . and -, at most 48, and begin with a letter or _", n.Value, what)
 		return ""
 	case takes == TakesHandler && n.Value == Malloc:
 		r.fail(at(n), "a handler cannot be named malloc: under atfork that stands for malloc's own")
@@ -310,7 +320,7 @@ func (r *reader) locks(n *yaml.Node) {
 	r.each(n, TakesLock, MaxLocks, func(name string, _ Pos, v *yaml.Node) {
 		k := Kind(r.text(v, "the kind of a lock"))
 		if k != Normal && k != Recursive && k != Errorcheck {
-			r.fail(at(v), "%q is not a kind of lock; they are normal, recursive, errorcheck", k)
+			r.fail(at(v), "%.48q is not a kind of lock; they are normal, recursive, errorcheck", k)
 		}
 		r.s.Locks = append(r.s.Locks, Lock{name, k})
 	})
@@ -368,7 +378,7 @@ func (r *reader) atfork(n *yaml.Node) {
 	for _, c := range n.Content {
 		name := r.text(c, "each of atfork")
 		if seen[name] {
-			r.fail(at(c), "%q is registered twice", name)
+			r.fail(at(c), "%.48q is registered twice", name)
 		}
 		seen[name] = true
 		if name != Malloc {
@@ -448,7 +458,7 @@ func (r *reader) simple(n *yaml.Node) (Call, bool) {
 	w, ok := wordOf[Verb(words[0])]
 	switch {
 	case !ok:
-		r.fail(at(n), "%q is not a call; calls are %s", words[0], verbs())
+		r.fail(at(n), "%.48q is not a call; calls are %s", words[0], verbs())
 		return c, false
 	case w.Verb == RepeatVerb:
 		r.fail(at(n), "repeat is written as a mapping: {repeat: 3, do: [malloc, free]}")
