@@ -235,7 +235,7 @@ func (g *gatherer) end(e *machine.Ending) {
 		{machine.Skipped, HandlerSkipped, "a handler that ran before the fork does not run after it"},
 		{machine.Unprepared, HandlerUnprepared, "a handler that did not run before the fork runs after it"},
 		{machine.Refused, Refused, "a lock is not let go, since the thread does not count as its owner: the child has another number than the thread that took it"},
-		{machine.Torn, Torn, "the child goes on with what a vanished thread left half done: its heap may be damaged"},
+		{machine.Torn, Torn, "the child goes on with what a vanished thread left half done, which may be damaged: its heap, for instance"},
 	} {
 		if e.Faults()&f.bit != 0 {
 			g.add(e, f.kind, "", f.says)

@@ -47,8 +47,6 @@ func Read(file string, text []byte) (*Scenario, error) {
 	r.plain(doc.Content[0], 0)
 	if len(r.errs) == 0 {
 		r.scenario(doc.Content[0])
-	}
-	if len(r.errs) == 0 {
 		r.check()
 	}
 	if len(r.errs) > 0 {

@@ -191,7 +191,7 @@ var words = map[string]string{
 	string(model.Deadlock): "deadlock", string(model.SelfDeadlock): "self-deadlock", string(model.Orphaned): "hangs on an orphaned lock",
 	string(model.Crashed): "crash", string(model.HandlerTwice): "a handler runs twice", string(model.HandlerSkipped): "a handler is skipped",
 	string(model.HandlerUnprepared): "a handler runs unprepared",
-	string(model.Refused):           "a lock is not let go", string(model.Torn): "the heap may be damaged", string(model.LeftLocked): "a lock is left locked",
+	string(model.Refused):           "a lock is not let go", string(model.Torn): "memory may be damaged", string(model.LeftLocked): "a lock is left locked",
 }
 
 // outcome of one run in a few words.
