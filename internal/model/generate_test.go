@@ -114,7 +114,7 @@ func TestReductionOnGeneratedScenarios(t *testing.T) {
 		if f > 0 {
 			explored++
 		}
-		result, err := Run(t.Context(), s, &l, Options{Memory: 16 << 20})
+		result, err := Run(t.Context(), s, &l, Options{Memory: 2 << 20})
 		if err != nil && !errors.Is(err, machine.ErrMemory) && !errors.Is(err, ErrRoom) && !errors.Is(err, ErrSize) {
 			t.Fatalf("%s on %s: %v", s.Name, l.Name, err)
 		}

@@ -14,7 +14,7 @@ import (
 func ends(t *testing.T, p *machine.Program, full bool) (*machine.Exploration, map[string]int) {
 	t.Helper()
 	keys := make(map[string]int)
-	x, err := machine.Explore(t.Context(), p, machine.Options{Full: full, Memory: 16 << 20, Ends: func(e *machine.Ending) {
+	x, err := machine.Explore(t.Context(), p, machine.Options{Full: full, Memory: 2 << 20, Ends: func(e *machine.Ending) {
 		keys[e.Key()] = len(e.Path())
 	}})
 	if errors.Is(err, machine.ErrMemory) {

@@ -79,7 +79,7 @@ type Step struct {
 func (e *Ending) Path() []Step {
 	st, m := e.x.st, e.x.m
 	var numbers []int
-	for i := e.number; ; i = int(st.parent[i]) {
+	for i := e.number; ; i = st.parent(i) {
 		numbers = append(numbers, i)
 		if i == 0 {
 			break

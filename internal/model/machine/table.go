@@ -10,10 +10,13 @@ import (
 // the queue of a breadth-first search too. A state's number is its place in it.
 type store struct {
 	stride int
-	chunks [][]byte // of chunkStates each, so that growing copies nothing
-	parent []uint32
-	// slots have the number of a state and 1 in the low half, the rest of its hash in
-	// the high one; open addressing, at most three quarters full.
+	// chunks and parents are of chunkStates each, so that growing copies nothing. A
+	// parent is the number of the state that one was found from.
+	chunks  [][]byte
+	parents [][]uint32
+	// slots have the number of a state and 1 in the low half, half of its hash in the
+	// high one: enough to find the place in a larger table without the state, and to
+	// tell most other states from it. Open addressing, at most three quarters full.
 	slots []uint64
 	n     int
 	limit int // bytes
@@ -31,13 +34,16 @@ func newStore(stride, limit int) *store {
 
 // bytes in use.
 func (st *store) bytes() int {
-	return len(st.chunks)*chunkStates*st.stride + 4*cap(st.parent) + 8*len(st.slots)
+	return len(st.chunks)*chunkStates*(st.stride+4) + 8*len(st.slots)
 }
 
 func (st *store) state(i int) []byte {
 	o := (i & (chunkStates - 1)) * st.stride
 	return st.chunks[i>>chunkBits][o : o+st.stride : o+st.stride]
 }
+
+// parent is the number of the state that a state was found from.
+func (st *store) parent(i int) int { return int(st.parents[i>>chunkBits][i&(chunkStates-1)]) }
 
 // hash mixes the words of a state by multiplication to twice the width.
 func hash(s []byte) uint64 {
@@ -54,7 +60,7 @@ func (st *store) add(s []byte, parent uint32) (added, full bool) {
 	h := hash(s)
 	mask := uint64(len(st.slots) - 1)
 	tag := h &^ 0xffffffff
-	i := h & mask
+	i := tag >> 32 & mask
 	for ; st.slots[i] != 0; i = (i + 1) & mask {
 		if slot := st.slots[i]; slot&^0xffffffff == tag && bytes.Equal(st.state(int(uint32(slot))-1), s) {
 			return false, false
@@ -65,6 +71,7 @@ func (st *store) add(s []byte, parent uint32) (added, full bool) {
 			return false, true
 		}
 		st.chunks = append(st.chunks, make([]byte, chunkStates*st.stride))
+		st.parents = append(st.parents, make([]uint32, chunkStates))
 	}
 	if 4*st.n >= 3*len(st.slots) {
 		if st.bytes()+8*len(st.slots) > st.limit {
@@ -72,27 +79,30 @@ func (st *store) add(s []byte, parent uint32) (added, full bool) {
 		}
 		st.grow()
 		mask = uint64(len(st.slots) - 1)
-		for i = h & mask; st.slots[i] != 0; i = (i + 1) & mask {
+		for i = tag >> 32 & mask; st.slots[i] != 0; i = (i + 1) & mask {
 		}
 	}
 	copy(st.state(st.n), s)
-	st.parent = append(st.parent, parent)
+	st.parents[st.n>>chunkBits][st.n&(chunkStates-1)] = parent
 	st.n++
 	st.slots[i] = tag | uint64(st.n)
 	return true, false
 }
 
-// grow doubles the table. The low half of a hash is not in its slot, so states are
-// hashed again, in the order in which they lie in memory.
+// grow doubles the table. Slots that lie together go to two places that lie together,
+// so it reads and writes in order.
 func (st *store) grow() {
-	st.slots = make([]uint64, 2*len(st.slots))
+	old := st.slots
+	st.slots = make([]uint64, 2*len(old))
 	mask := uint64(len(st.slots) - 1)
-	for n := range st.n {
-		h := hash(st.state(n))
-		i := h & mask
+	for _, slot := range old {
+		if slot == 0 {
+			continue
+		}
+		i := slot >> 32 & mask
 		for st.slots[i] != 0 {
 			i = (i + 1) & mask
 		}
-		st.slots[i] = h&^0xffffffff | uint64(n+1)
+		st.slots[i] = slot
 	}
 }
