@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -128,6 +129,32 @@ func TestModelReadsItsOwnScenarios(t *testing.T) {
 		s, err := scenario.Read(name, []byte(text.String()))
 		if err != nil || s.Name != name {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestModelPageIsTrue: the scenario that docs/model.md explains the language with is
+// one, and has every key that there is.
+func TestModelPageIsTrue(t *testing.T) {
+	page, err := os.ReadFile("../../docs/model.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(page), "## To write a scenario\n\n")
+	text, _, ok2 := strings.Cut(rest, "\n\n`model list --calls`")
+	if !ok || !ok2 {
+		t.Fatal("the page has no scenario where it is looked for")
+	}
+	s, err := scenario.Read("docs/model.md", []byte(strings.ReplaceAll(text, "\n    ", "\n")[4:]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Locks) == 0 || len(s.Semaphores) == 0 || len(s.Streams) == 0 || len(s.Libraries) == 0 || len(s.Functions) == 0 || len(s.Handlers) == 0 || len(s.Atfork) == 0 {
+		t.Errorf("the page leaves something out: %+v", s)
+	}
+	for _, l := range libc.All() {
+		if _, err := model.Run(t.Context(), s, &l, model.Options{}); err != nil {
+			t.Errorf("%s: %v", l.Name, err)
 		}
 	}
 }
