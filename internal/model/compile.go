@@ -225,7 +225,9 @@ func (c *compiler) lock(key string) uint8 {
 		t := c.l.Traits[libc.Stream]
 		k.Name = "stream " + name
 		k.Recursive, k.ByNumber = t.Recursive, t.ByNumber
+	case "arena":
 	default:
+		k.Name = name + " lock"
 		t := c.l.Traits[name]
 		k.Recursive, k.ByNumber, k.Elided = t.Recursive, t.ByNumber, t.Elided
 	}
@@ -262,9 +264,9 @@ func (c *compiler) locksOf(what string) []uint8 {
 
 func (c *compiler) arena(i int) string {
 	if i == 0 {
-		return "libc:main arena"
+		return "arena:main arena"
 	}
-	return fmt.Sprintf("libc:arena %d", i)
+	return fmt.Sprintf("arena:arena %d", i)
 }
 
 // within does something one call deeper.

@@ -120,7 +120,26 @@ type Wait struct {
 	Call   string
 	For    string // a lock, or what else it waits for
 	Owner  string // who would have to act; in words where it is no thread
-	Line   int
+	// Lock: it is a lock that Owner has.
+	Lock bool
+	Line int
+}
+
+// Says is what is waited for and why in vain, after "waits".
+func (w Wait) Says() string {
+	s := "for " + w.For
+	if call := last(w.Call); call != w.For {
+		s = "in " + call + " " + s
+	}
+	switch {
+	case w.Owner == w.Thread && w.Lock:
+		return s + ", which it has itself"
+	case w.Owner == w.Thread:
+		return s + ", which is its own"
+	case w.Lock:
+		return s + ", held by " + w.Owner
+	}
+	return s + ", of " + w.Owner
 }
 
 // Held is a lock that is taken at the end.
@@ -324,7 +343,7 @@ func (g *gatherer) waits(e *machine.Ending) []Wait {
 		w := Wait{Thread: g.p.Threads[b.Thread].Name, Column: b.Thread, Call: n.Call, Line: n.Line}
 		switch b.Instr.Op {
 		case machine.Lock:
-			w.For, w.Owner = g.p.Locks[b.Instr.A].Name, g.owner(e, int(b.Instr.A))
+			w.For, w.Owner, w.Lock = g.p.Locks[b.Instr.A].Name, g.owner(e, int(b.Instr.A)), true
 		case machine.Await:
 			w.For, w.Owner = "semaphore "+g.p.Semaphores[b.Instr.A], "nobody that is left"
 		case machine.Join:
@@ -380,18 +399,16 @@ func (g *gatherer) says(e *machine.Ending, kind Kind, waits []Wait) string {
 	case SelfDeadlock:
 		for _, w := range waits {
 			if w.Owner == w.Thread {
-				return fmt.Sprintf("%s waits in %s for %s, which it has itself", who(w), last(w.Call), w.For)
+				return who(w) + " waits " + w.Says()
 			}
 		}
 	case Orphaned:
-		w := waits[0]
-		return fmt.Sprintf("the child waits in %s for %s, of %s", last(w.Call), w.For, w.Owner)
+		return "the child waits " + waits[0].Says()
 	}
 	if c := g.cycle(e); len(c) > 1 {
 		return fmt.Sprintf("%s wait for each other", strings.Join(c, ", "))
 	}
-	w := waits[0]
-	return fmt.Sprintf("%s waits in %s for %s, of %s", who(w), last(w.Call), w.For, w.Owner)
+	return who(waits[0]) + " waits " + waits[0].Says()
 }
 
 // last is the innermost call.

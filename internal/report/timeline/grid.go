@@ -90,23 +90,14 @@ func lay(r *model.Result, f *model.Finding) grid {
 		}
 		last[w.Column] = e.Call
 		if e.Forks {
-			w.Step = "the kernel copies the process; its child goes on"
+			w.Step = "fork itself: its child goes on"
 		}
 		g.Rows = append(g.Rows, w)
 	}
 	for _, w := range f.Waits {
-		v := waiting{Column: at(w.Column, f.Process), For: w.For, Owner: -1}
-		v.Says = fmt.Sprintf("waits in %s for %s", inner(w.Call), w.For)
-		if i := slices.Index(r.Threads, w.Owner); i >= 0 {
-			if n, ok := column[[2]int{i, f.Process}]; ok {
-				v.Owner = n
-			}
-			v.Says += ", of " + name(w.Owner, f.Process)
-			if w.Owner == w.Thread {
-				v.Says = fmt.Sprintf("waits in %s for %s, which it has itself", inner(w.Call), w.For)
-			}
-		} else {
-			v.Says += ", of " + w.Owner
+		v := waiting{Column: at(w.Column, f.Process), For: w.For, Owner: -1, Says: "waits " + w.Says()}
+		if n, ok := column[[2]int{slices.Index(r.Threads, w.Owner), f.Process}]; ok {
+			v.Owner = n
 		}
 		g.Waits = append(g.Waits, v)
 	}

@@ -1,6 +1,9 @@
 package timeline
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // picture is a timeline in the units of an SVG: a line for each thread from top to
 // bottom, and what it does beside it.
@@ -41,14 +44,14 @@ const (
 	lineHeight  = 16
 	left        = 20
 	head        = 44
-	chars       = 33 // of text beside a line
+	chars       = 31 // of text beside a line, or in a box
 )
 
 // draw lays a grid out.
 func draw(g grid) *picture {
 	p := &picture{Width: left + columnWidth*len(g.Columns)}
 	x := func(column int) int { return left + column*columnWidth }
-	y := head
+	y, born := head, head-8
 	for _, r := range g.Rows {
 		y += lineHeight
 		if r.Call != "" {
@@ -56,13 +59,16 @@ func draw(g grid) *picture {
 			y += lineHeight
 		}
 		p.Marks = append(p.Marks, mark{x(r.Column), y - 4, "dot " + r.Kind})
+		if r.Kind == "fork" {
+			born = y - 4
+		}
 		p.Texts = append(p.Texts, label{X: x(r.Column) + 12, Y: y, Class: "step", Text: clip(r.Step, chars), Whole: fmt.Sprintf("%d: %s", r.Number, r.Step)})
 	}
 	y += lineHeight
 	tallest := 0
 	for _, w := range g.Waits {
 		b := box{X: x(w.Column) - 8, Y: y, Width: columnWidth - 24}
-		for i, l := range wrap(w.Says, chars) {
+		for i, l := range wrap(w.Says, chars-3) {
 			b.Text = append(b.Text, label{X: b.X + 8, Y: y + 18 + i*lineHeight, Class: "wait", Text: l, Whole: w.Says})
 		}
 		b.Height = 12 + lineHeight*len(b.Text)
@@ -80,7 +86,11 @@ func draw(g grid) *picture {
 		p.Arrows = append(p.Arrows, arrow{fmt.Sprintf("M %d %d V %d H %d V %d", from, bottom+2, deep, to, bottom+8)})
 	}
 	for i, c := range g.Columns {
-		p.Lines = append(p.Lines, lifeline{x(i), head - 8, y, c})
+		l := lifeline{x(i), head - 8, y, c}
+		if strings.HasPrefix(c, "child ") {
+			l.Top = born
+		}
+		p.Lines = append(p.Lines, l)
 	}
 	p.Height = bottom + 40 + 12*len(g.Waits)
 	return p
