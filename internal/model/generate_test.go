@@ -27,10 +27,11 @@ func generate(seed uint64) *scenario.Scenario {
 	}
 	s.Semaphores = []string{"sem"}
 	if g.IntN(2) == 0 {
-		s.Libraries = []scenario.Library{{Name: "lib", Loaded: g.IntN(3) > 0}}
+		lib := scenario.Library{Name: "lib", Loaded: g.IntN(3) > 0}
 		if g.IntN(3) == 0 {
-			s.Libraries[0].Load = g.calls(1, 0)
+			lib.Load = g.calls(1, 0) // while there is no library that it could load
 		}
+		s.Libraries = []scenario.Library{lib}
 	}
 	for i := range g.IntN(3) {
 		s.Handlers = append(s.Handlers, scenario.Handler{Name: fmt.Sprintf("h%d", i)})
@@ -100,7 +101,7 @@ func (g generator) call(depth int) scenario.Call {
 
 // TestReductionOnGeneratedScenarios: of thousands, each on one of the libcs.
 func TestReductionOnGeneratedScenarios(t *testing.T) {
-	n := uint64(2000)
+	n := uint64(4000)
 	if testing.Short() {
 		n = 300
 	}

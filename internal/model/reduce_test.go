@@ -15,7 +15,7 @@ func ends(t *testing.T, p *machine.Program, full bool) (*machine.Exploration, ma
 	t.Helper()
 	keys := make(map[string]int)
 	x, err := machine.Explore(t.Context(), p, machine.Options{Full: full, Memory: 2 << 20, Ends: func(e *machine.Ending) {
-		keys[e.Key()] = len(e.Path())
+		keys[e.Key()] = e.Distance()
 	}})
 	if errors.Is(err, machine.ErrMemory) {
 		return nil, nil

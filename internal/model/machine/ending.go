@@ -75,6 +75,15 @@ type Step struct {
 	Child bool
 }
 
+// Distance is how many steps the ending is from the start.
+func (e *Ending) Distance() int {
+	n := 0
+	for i := e.number; i != 0; i = e.x.st.parent(i) {
+		n++
+	}
+	return n
+}
+
 // Path is the way to the ending, one of the shortest.
 func (e *Ending) Path() []Step {
 	st, m := e.x.st, e.x.m

@@ -38,7 +38,10 @@ func count(t *testing.T, p *Program, full bool) (x *Exploration, deadlocks, shor
 			return
 		}
 		deadlocks++
-		if n := len(e.Path()); shortest == 0 || n < shortest {
+		if e.Distance() != len(e.Path()) {
+			t.Errorf("%d steps away, by a path of %d", e.Distance(), len(e.Path()))
+		}
+		if n := e.Distance(); shortest == 0 || n < shortest {
 			shortest = n
 		}
 	}})
