@@ -1,5 +1,6 @@
-// Package ptrace stops a thread of another process for an instant and reads its
-// registers. It is the only room that traces; whoever can do without, should.
+// Package ptrace stops threads of other processes. It is the only room that
+// traces; whoever can do without, should. A [Tracer] stops one thread for an
+// instant and reads its registers; a [Session] follows whole processes.
 //
 // A thread is seized (PTRACE_SEIZE) and interrupted, which sends it no signal,
 // and let go as soon as it was looked at. Whatever happens to forkproof, SIGKILL
@@ -87,8 +88,13 @@ func (t *Tracer) end() {
 	}
 	close(t.work)
 	t.work = nil
+	await(t.thread)
+}
+
+// await waits for the end of a thread of ours.
+func await(tid int) {
 	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(50 * time.Microsecond) {
-		if unix.Tgkill(unix.Getpid(), t.thread, 0) == unix.ESRCH {
+		if unix.Tgkill(unix.Getpid(), tid, 0) == unix.ESRCH {
 			return
 		}
 	}
@@ -124,16 +130,21 @@ func serve(work <-chan func() bool, started chan<- int) {
 		runtime.UnlockOSThread()
 		return
 	}
-	// While a target stands still, neither the timer nor another program should
-	// keep us from letting it go: on a machine whose processors are all in use we
-	// would lose ours for as long as a hundred milliseconds. This thread does
-	// nothing else. Not everybody may do so, and some will have to do without.
-	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
-	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1, Flags: unix.SCHED_FLAG_RESET_ON_FORK}, 0)
+	urgent()
 	started <- unix.Gettid()
 	for f := range work {
 		f()
 	}
+}
+
+// urgent has the calling thread get a processor at once. While a target stands
+// still, neither the timer nor another program should keep us from letting it
+// go: on a machine whose processors are all in use we would lose ours for as
+// long as a hundred milliseconds. The thread does nothing else. Not everybody
+// may do so, and some will have to do without.
+func urgent() {
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1, Flags: unix.SCHED_FLAG_RESET_ON_FORK}, 0)
 }
 
 // Stop stops a thread, lets look see its registers, and lets it go on. While
