@@ -263,6 +263,9 @@ func (s *Session) Close() {
 			}
 		}
 		s.closing = true
+		if s.journal != nil {
+			s.journal.disown()
+		}
 	})
 	if err != nil {
 		return

@@ -22,6 +22,9 @@ type space struct {
 	// just before it was taken out.
 	gone map[uint64]patch
 	mem  *os.File
+	// noted are the breakpoints in the journal, each with the process it was noted for.
+	noted   map[uint64]int
+	journal *Journal
 	// passing is how many threads are being stepped over a breakpoint that is out
 	// so long; late are threads that were made meanwhile, and wait for the end of it.
 	passing int
@@ -46,7 +49,7 @@ func (s *Session) joinSpace(p, parent *process, shared bool) {
 		p.space.procs[p] = true
 		return
 	}
-	p.space = &space{procs: map[*process]bool{p: true}, breaks: make(map[uint64]patch), gone: make(map[uint64]patch)}
+	p.space = &space{procs: map[*process]bool{p: true}, breaks: make(map[uint64]patch), gone: make(map[uint64]patch), noted: make(map[uint64]int)}
 	s.spaces[p.space] = true
 	if parent != nil {
 		// What was set and taken out since the fork is in the copy all the same.
@@ -62,6 +65,9 @@ func (s *Session) leaveSpace(p *process) {
 	delete(p.space.procs, p)
 	if len(p.space.procs) == 0 {
 		delete(s.spaces, p.space)
+		for addr := range p.space.noted {
+			p.space.strike(addr)
+		}
 		if p.space.mem != nil {
 			_ = p.space.mem.Close()
 		}
@@ -127,6 +133,14 @@ func (sp *space) write(addr uint64, b []byte) error {
 	return err
 }
 
+// strike takes a breakpoint out of the journal.
+func (sp *space) strike(addr uint64) {
+	if pid, ok := sp.noted[addr]; ok {
+		sp.journal.strike(pid, addr)
+		delete(sp.noted, addr)
+	}
+}
+
 func (s *Session) process(pid int) (*process, error) {
 	if p := s.procs[pid]; p != nil {
 		return p, nil
@@ -154,9 +168,21 @@ func (s *Session) SetBreakpoint(pid int, addr uint64) error {
 		if was == breakInstruction {
 			return fmt.Errorf("set a breakpoint at 0x%x of process %d: there is one that is not ours", addr, pid)
 		}
-		sp.breaks[addr] = was
+		// What follows tells the place from another one at the same address.
+		var context [contextSize]byte
+		_ = sp.read(addr+breakSize, context[:])
+		for at, p := range sp.breaks {
+			if at > addr && at < addr+breakSize+contextSize {
+				copy(context[at-addr-breakSize:], p[:])
+			}
+		}
+		if err := s.journal.note(pid, addr, was, context[:]); err != nil {
+			return fmt.Errorf("set a breakpoint at 0x%x of process %d: %w", addr, pid, err)
+		}
+		sp.breaks[addr], sp.noted[addr], sp.journal = was, pid, s.journal
 		if err := sp.write(addr, breakInstruction[:]); err != nil {
 			delete(sp.breaks, addr)
+			sp.strike(addr)
 			return fmt.Errorf("set a breakpoint at 0x%x of process %d: %w", addr, pid, err)
 		}
 		delete(sp.gone, addr)
@@ -209,6 +235,7 @@ func (sp *space) remove(addr uint64) error {
 	}
 	delete(sp.breaks, addr)
 	sp.gone[addr] = was
+	sp.strike(addr)
 	return nil
 }
 
@@ -261,9 +288,27 @@ func (s *Session) trapped(t *thread) bool {
 			s.rest(t)
 		}
 	default:
-		s.tell(Event{Kind: Breakpoint, PID: t.proc.pid, TID: t.tid, Addr: addr})
+		s.park(t, addr)
 	}
 	return true
+}
+
+// park has a thread that came to a breakpoint stop once more, without the signal
+// for that, and then tells of it: from the first stop the kernel would let it go
+// on with the signal, which kills, if we were to die.
+func (s *Session) park(t *thread, addr uint64) {
+	request(unix.PTRACE_INTERRUPT, t.tid, 0, 0)
+	t.stopped = false
+	t.once = func(status unix.WaitStatus) {
+		t.group = status.StopSignal() != unix.SIGTRAP
+		if t.proc.leaving {
+			s.letGo(t)
+			return
+		}
+		s.tell(Event{Kind: Breakpoint, PID: t.proc.pid, TID: t.tid, Addr: addr})
+	}
+	request(unix.PTRACE_CONT, t.tid, 0, 0)
+	s.near()
 }
 
 // PassBreakpoint has a thread that stands at a breakpoint make the instruction

@@ -51,6 +51,7 @@ type Session struct {
 	report  [Gone + 1]bool
 	hook    func(Event) bool
 	closing bool
+	journal *Journal
 	soon    time.Time // until when a stop is so near that sleeping does not pay
 
 	mu     sync.Mutex

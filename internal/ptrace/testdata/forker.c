@@ -13,8 +13,8 @@
 //      signals    it waits for signals, counts them by number; SIGTERM has it write the counts and end
 //      trap       it sends itself SIGTRAP, and makes a breakpoint instruction, with a handler that counts
 //      calls N    4 threads call marked() N times each, and it writes how often it ran
-//      again      it waits for lines of input; for each it calls marked() in a loop and forks, and writes
-//                 whether all went well
+//      again N    it waits for lines of input; for each a thread calls marked() again and again, N
+//                 microseconds apart, while it forks, and writes whether all went well
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/sched.h>
@@ -82,10 +82,15 @@ static void *wait_thread(void *arg)
 	return arg;
 }
 
+static long apart;
+
 static void *call_thread(void *arg)
 {
-	for (long i = 0; i < (long)arg; i++)
+	for (long i = 0; i < (long)arg; i++) {
 		marked(i);
+		if (apart > 1)
+			usleep(apart);
+	}
 	return arg;
 }
 
@@ -243,8 +248,9 @@ int main(int argc, char **argv)
 	} else if (strcmp(how, "again") == 0) {
 		pthread_t t;
 
+		apart = n;
 		do {
-			pthread_create(&t, NULL, call_thread, (void *)200);
+			pthread_create(&t, NULL, call_thread, (void *)(n > 1 ? 10L : 200L));
 			pid_t pid = fork();
 
 			if (pid == 0) {
