@@ -200,6 +200,9 @@ const (
 	// HoldsNow: the lock names nobody; the thread holds the same lock in the
 	// master now, and was there at the fork.
 	HoldsNow Basis = "holds-now"
+	// HeldThen: the lock names nobody; the thread held it at the fork, as the
+	// child's memory before its first instruction tells.
+	HeldThen Basis = "held-then"
 )
 
 // NativeFrame is one machine-level stack frame, innermost first in its list.
@@ -349,6 +352,8 @@ type Document struct {
 	Host     Host      `json:"host"`
 	Targets  []Target  `json:"targets"`
 	Findings []Finding `json:"findings"`
+	// Forks are the places that made processes, of the command trace alone.
+	Forks []ForkSite `json:"forks,omitempty"`
 	// Notes say what could not be looked at as a whole.
 	Notes []string `json:"notes,omitempty"`
 }

@@ -274,3 +274,17 @@ func (s *Session) Close() {
 	signal.Stop(s.children)
 	await(s.tracer)
 }
+
+// Signal sends a signal to a process that the session has launched.
+func (s *Session) Signal(pid int, sig syscall.Signal) error {
+	return s.ask(func() error {
+		p, err := s.process(pid)
+		if err != nil {
+			return err
+		}
+		if !p.launched {
+			return fmt.Errorf("process %d: it was not launched here", pid)
+		}
+		return unix.Kill(pid, sig)
+	})
+}

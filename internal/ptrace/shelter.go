@@ -65,7 +65,7 @@ func guard() (status int, err error) {
 	go func() {
 		for sig := range signals {
 			// What a terminal sends, all of its process group gets.
-			if (sig == unix.SIGINT || sig == unix.SIGQUIT) && foreground() {
+			if (sig == unix.SIGINT || sig == unix.SIGQUIT) && Foreground() {
 				continue
 			}
 			if sig == unix.SIGHUP {
@@ -108,9 +108,9 @@ func watch(j *Journal, ended <-chan struct{}) {
 	}
 }
 
-// foreground reports whether our process group is what the terminal sends its
+// Foreground reports whether our process group is what the terminal sends its
 // signals to.
-func foreground() bool {
+func Foreground() bool {
 	tty, err := os.Open("/dev/tty")
 	if err != nil {
 		return false

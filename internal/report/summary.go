@@ -38,6 +38,9 @@ func verdict(doc *finding.Document) summary {
 	if doc.Command == "check" {
 		return checked(doc)
 	}
+	if doc.Command == "trace" {
+		return traced(doc)
+	}
 	count := make(map[string]int)
 	for i := range doc.Targets {
 		count[verdictOf(doc, &doc.Targets[i])]++

@@ -71,7 +71,8 @@ func Text(w io.Writer, doc *finding.Document, opts Options) error {
 		before = b.remedy()
 	}
 	p.information(information)
-	if doc.Command != "check" {
+	p.forks(doc)
+	if doc.Command != "check" && doc.Command != "trace" {
 		p.servers(doc)
 		if len(doc.Targets) == 0 {
 			p.host(doc)
