@@ -15,6 +15,7 @@ const (
 	DeadlockOwnerGone  Rule = "deadlock-owner-gone"
 	DeadlockCycle      Rule = "deadlock-cycle"
 	DeadlockGILGone    Rule = "deadlock-gil-gone"
+	DeadlockHeldAtFork Rule = "deadlock-held-at-fork"
 	SuspectedSpin      Rule = "suspected-spin"
 	StuckInFork        Rule = "stuck-in-fork"
 	OrphanedLock       Rule = "orphaned-lock"

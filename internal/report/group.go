@@ -293,7 +293,7 @@ func ownerLine(l *finding.Lock) string {
 	case o == nil:
 		return ""
 	case o.Basis == finding.HeldThen:
-		return fmt.Sprintf("thread %s of process %d, %s at the fork; the lock does not record it, but the child's memory shows that it held the lock then", threadName(o.Name, o.TID), o.PID, o.State)
+		return fmt.Sprintf("thread %s of process %d; the lock does not record it, but it was seen to hold the lock at the fork", threadName(o.Name, o.TID), o.PID)
 	case o.Basis == finding.HoldsNow:
 		return "thread " + ownerOf(o) + "; the lock does not record it, but the thread holds the same lock there now"
 	default:

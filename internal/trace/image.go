@@ -37,10 +37,8 @@ type image struct {
 	looked bool
 	rt     *cpython.Runtime
 	mem    *moving
-	// handlers is where the C library keeps its fork handlers, found once.
-	handlers    *handlerList
-	noHandlers  bool
-	handlerNote string
+	// lists are where the C library may keep its fork handlers, found once.
+	lists []uint64
 }
 
 // moving reads the memory of whichever process it was set to.

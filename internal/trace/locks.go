@@ -30,7 +30,7 @@ func (l *look) words4() {
 			if does == libc.Taken {
 				continue
 			}
-			h := held{bare: true, known: k.Known}
+			h := held{bare: true, known: k.Known, main: libc.Named(filepath.Base(mod.Name)) != ""}
 			h.Lock = finding.Lock{Kind: "libc-internal", Address: finding.Addr(at), Where: fmt.Sprintf("%s's %s", l.v.libc.Family, k.Known), State: "held"}
 			if word == 2 {
 				h.State = "held, with waiters"

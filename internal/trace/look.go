@@ -82,6 +82,8 @@ type look struct {
 	// names are Python's of threads, by thread pointer.
 	names map[uint64]string
 	held  []held
+	// handlers are the fork handlers that were registered.
+	handlers []libc.Handler
 }
 
 // held is a lock that is held in the child's memory.
@@ -89,7 +91,8 @@ type held struct {
 	finding.HeldLock
 	by      *seen // nil where that is not known
 	basis   finding.Basis
-	bare    bool
+	bare    bool // a word of the C library's own, in the library itself where main
+	main    bool
 	known   libc.Known
 	pointer uint64
 }
@@ -320,6 +323,7 @@ func (l *look) words() {
 		o.Native, o.Python = l.stacks(t, frames)
 		f.Threads = append(f.Threads, o)
 	}
+	l.judgeBare(self)
 	for i := range l.held {
 		h := &l.held[i]
 		if h.Where == "" {
@@ -338,7 +342,7 @@ func (l *look) words() {
 		f.Locks = append(f.Locks, h.HeldLock)
 	}
 	l.nameHandlers()
-	l.keep(self)
+	l.keep()
 }
 
 func (l *look) name(t *seen) string {

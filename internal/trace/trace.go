@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"forkproof/internal/finding"
+	"forkproof/internal/forklog"
 	"forkproof/internal/libc"
 	"forkproof/internal/proc"
 	"forkproof/internal/ptrace"
@@ -98,6 +99,7 @@ type job struct {
 	roots  []int
 	names  map[int]string
 	notes  []string
+	log    forklog.Log
 }
 
 // ErrNoTarget is the error for a request that names nothing.
@@ -111,7 +113,7 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 	}
 	j := &job{
 		req: req, fs: proc.New("/proc"), files: unwind.NewFiles(), begun: make(map[int]*capture), first: make(map[int]*calls), open: make(map[int]*Fork),
-		images: make(map[int]*image), libcs: make(map[libcKey]libc.Identity), ids: make(map[int]target.ID), ends: make(map[int]syscall.WaitStatus), names: make(map[int]string),
+		images: make(map[int]*image), libcs: make(map[libcKey]libc.Identity), ids: make(map[int]target.ID), ends: make(map[int]syscall.WaitStatus), names: make(map[int]string), log: forklog.Default(),
 	}
 	defer j.files.Close()
 	doc := &finding.Document{Schema: finding.SchemaV1, Command: "trace", Time: time.Now().UTC().Format(time.RFC3339)}
@@ -122,6 +124,9 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 	}
 	j.follow(ctx)
 	j.finish(ctx)
+	for pid, f := range j.open {
+		f.Calls, _ = j.settled(pid)
+	}
 	j.document(doc)
 	return doc, nil
 }
@@ -191,12 +196,12 @@ func (j *job) handle(e ptrace.Event) {
 		j.executed(e)
 	case ptrace.Gone:
 		j.ends[e.PID] = e.Status
-		j.settled(e.PID)
-		delete(j.open, e.PID)
-		delete(j.images, e.PID)
-		if f := j.log(e.PID); f != "" {
-			_ = os.Remove(f)
+		if f := j.open[e.PID]; f != nil {
+			f.Calls, _ = j.settled(e.PID)
+			delete(j.open, e.PID)
 		}
+		delete(j.images, e.PID)
+		j.log.Remove(j.ids[e.PID])
 	default:
 		_ = j.s.Resume(e.TID)
 	}
@@ -214,9 +219,7 @@ func (j *job) executed(e ptrace.Event) {
 	if e.PID == j.roots[0] {
 		time.AfterFunc(warmth, func() { j.warm(e.PID) })
 	}
-	if f := j.log(e.PID); f != "" {
-		_ = os.Remove(f)
-	}
+	j.log.Remove(j.ids[e.PID])
 	f := j.open[e.PID]
 	if f == nil {
 		return
