@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,7 +16,7 @@ import (
 func traceCommand(stdout, stderr io.Writer) *cobra.Command {
 	var (
 		out      reporting
-		pids     []int
+		named    []string
 		maxStop  time.Duration
 		duration time.Duration
 		forks    int
@@ -43,9 +44,9 @@ Exit status: 0 nothing at or above --fail-on, 1 findings at or above it, 2 wrong
   forkproof trace --duration 1m --pid 1234 --format html -o forks.html`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
-			case len(args) == 0 && len(pids) == 0:
+			case len(args) == 0 && len(named) == 0:
 				return usage("say what to trace: --pid PID, or -- and a command")
-			case len(args) > 0 && len(pids) > 0:
+			case len(args) > 0 && len(named) > 0:
 				return usage("--pid and a command exclude each other")
 			case len(args) > 0 && cmd.ArgsLenAtDash() != 0:
 				return usage("a command comes behind --; to trace a running process say --pid %s", args[0])
@@ -56,10 +57,13 @@ Exit status: 0 nothing at or above --fail-on, 1 findings at or above it, 2 wrong
 			case duration < 0:
 				return usage("--duration %s is less than none", duration)
 			}
-			for _, pid := range pids {
-				if pid <= 0 {
-					return usage("--pid %d is not a PID", pid)
+			var pids []int
+			for _, n := range named {
+				pid, err := strconv.Atoi(n)
+				if err != nil || pid <= 0 {
+					return usage("--pid %q is not a PID", n)
 				}
+				pids = append(pids, pid)
 			}
 			to, err := out.prepare()
 			if err != nil {
@@ -84,7 +88,7 @@ Exit status: 0 nothing at or above --fail-on, 1 findings at or above it, 2 wrong
 	}
 	out.flags(cmd)
 	f := cmd.Flags()
-	f.IntSliceVarP(&pids, "pid", "p", nil, "trace this running process, and those that it makes (may be given again)")
+	f.StringSliceVarP(&named, "pid", "p", nil, "trace the running process of this `PID`, and those that it makes (may be given again)")
 	f.DurationVar(&maxStop, "max-stop", trace.DefaultMaxStop, "how long a fork may be held up")
 	f.DurationVar(&duration, "duration", 0, "end after this time; 0 means when the program ends")
 	f.IntVar(&forks, "forks", 0, "end after this many forks; 0 means when the program ends")

@@ -10,7 +10,7 @@ import (
 // those of real runs.
 func documents() map[string]*finding.Document {
 	return map[string]*finding.Document{
-		"hung": hung(32, 3), "holds": holdsNow(), "armed": armed(), "owner": ownerKnown(), "mixed": mixed(), "none": none(), "check": checkedImage(), "hostile": hostileNames(),
+		"hung": hung(32, 3), "holds": holdsNow(), "armed": armed(), "owner": ownerKnown(), "mixed": mixed(), "none": none(), "check": checkedImage(), "trace": tracedForks(), "hostile": hostileNames(),
 	}
 }
 

@@ -37,6 +37,7 @@ type seen struct {
 	moved      bool
 	pointer    uint64
 	stack      []byte // what is above sp, in the child's copy
+	whole      bool   // it was followed to its end
 }
 
 // hook sees each event on the tracer's thread, as it comes. A fork's parent is

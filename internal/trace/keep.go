@@ -14,7 +14,7 @@ import (
 // that forked may hold them: then it releases them in the child. It cannot where
 // it called fork from outside of the library and no signal interrupted that.
 func (l *look) judgeBare(self []unwind.Frame) {
-	clean := outside(self)
+	clean := l.c.self.whole && outside(self)
 	for i := range l.held {
 		h := &l.held[i]
 		if h.bare && !clean {

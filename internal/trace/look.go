@@ -358,7 +358,8 @@ func (l *look) unwind(t *seen) []unwind.Frame {
 		return nil
 	}
 	r := procmem.Over(procmem.Open(l.e.PID), t.sp, t.stack)
-	frames, _ := unwind.Stack(r, l.v.space, t.regs, maxFrames)
+	frames, err := unwind.Stack(r, l.v.space, t.regs, maxFrames)
+	t.whole = err == nil
 	return frames
 }
 
