@@ -147,6 +147,19 @@ func urgent() {
 	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1, Flags: unix.SCHED_FLAG_RESET_ON_FORK}, 0)
 }
 
+// Urgently runs f on a thread that gets a processor at once, as long as it runs:
+// for what is to be read while a target stands still, and that is bounded.
+func Urgently(f func()) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	was, err := unix.SchedGetAttr(0, 0)
+	urgent()
+	f()
+	if err == nil {
+		_ = unix.SchedSetAttr(0, was, 0)
+	}
+}
+
 // Stop stops a thread, lets look see its registers, and lets it go on. While
 // look runs the target stands still: it should do no more than copy memory, and
 // must not use the tracer.

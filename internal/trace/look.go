@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"sync"
 	"time"
 
 	"forkproof/internal/cpython"
@@ -43,7 +42,7 @@ func (j *job) forked(e ptrace.Event) {
 		delete(j.images, e.Child)
 	}
 	l := &look{j: j, f: f, c: c, e: e, end: c.began.Add(j.req.MaxStop)}
-	l.child()
+	ptrace.Urgently(l.child)
 	j.ids[e.Child] = l.id
 	if len(f.LeftOut) > 0 && len(f.LeftOut) > 8 {
 		f.LeftOut = f.LeftOut[:8]
@@ -135,16 +134,74 @@ func (l *look) child() {
 		return // nobody else could hold a lock
 	}
 	l.words4()
-	var wg sync.WaitGroup
-	var found orphan.Result
-	var errScan error
-	wg.Go(func() { found, errScan = l.scan() })
-	l.pythonLocks()
-	wg.Wait()
-	if errScan != nil {
-		l.f.LeftOut = append(l.f.LeftOut, fmt.Sprintf("the search of the child's memory for locks that record their owner: %v", l.why(errScan)))
+	statics, rest := l.divide()
+	found, err := l.scan(statics)
+	if err != nil {
+		l.f.LeftOut = append(l.f.LeftOut, fmt.Sprintf("the search for locks that record their owner: %v", l.why(err)))
 	}
 	l.recorded(found)
+	// The heap may be large. What is not searched in time is not waited for.
+	done := make(chan orphan.Result, 1)
+	if n := l.size(rest); n > l.within() {
+		l.f.LeftOut = append(l.f.LeftOut, fmt.Sprintf("the search of its %d MiB of heap and stacks for locks that record their owner: it would take longer than %v (--max-stop)", n>>20, l.j.req.MaxStop))
+		close(done)
+	} else {
+		go ptrace.Urgently(func() {
+			if found, err := l.scan(rest); err == nil {
+				done <- found
+			}
+			close(done)
+		})
+	}
+	l.pythonLocks()
+	select {
+	case found, ok := <-done:
+		if ok {
+			l.recorded(found)
+		}
+	case <-time.After(time.Until(l.end)):
+		l.f.LeftOut = append(l.f.LeftOut, fmt.Sprintf("the search of its heap and stacks for locks that record their owner: it takes longer than %v (--max-stop)", l.j.req.MaxStop))
+	}
+}
+
+// searchRate is how many bytes of resident memory are searched in a millisecond:
+// somewhat more than were measured, so that who is near it is given a try.
+const searchRate = 4 << 20
+
+// within is how much can be searched in the time that is left.
+func (l *look) within() uint64 {
+	return uint64(max(0, time.Until(l.end).Milliseconds())) * searchRate
+}
+
+// mostVariables is how much variables a library is believed to have.
+const mostVariables = 4 << 20
+
+// divide puts the memory in which the variables of programs and libraries lie,
+// which is small and has most locks, apart from all other.
+func (l *look) divide() (statics, rest []procmem.Range) {
+	for _, r := range procmem.Private(l.v.maps) {
+		if file, _, ok := l.v.around(r.Start); !ok || !file.File() {
+			rest = append(rest, r)
+			continue
+		}
+		// Other memory may follow without a gap.
+		cut := min(r.End, r.Start+mostVariables)
+		statics = append(statics, procmem.Range{Start: r.Start, End: cut})
+		if cut < r.End {
+			rest = append(rest, procmem.Range{Start: cut, End: r.End})
+		}
+	}
+	return statics, rest
+}
+
+// size is how much of ranges is resident in the child.
+func (l *look) size(ranges []procmem.Range) (n uint64) {
+	for r, err := range procmem.Resident(l.e.Child, ranges) {
+		if err == nil {
+			n += r.End - r.Start
+		}
+	}
+	return n
 }
 
 func (l *look) why(err error) string {
@@ -211,11 +268,13 @@ func (l *look) pyThread(t *seen) (cpython.Thread, bool) {
 }
 
 // scan searches the child's memory for locks that record a vanished thread.
-func (l *look) scan() (orphan.Result, error) {
+func (l *look) scan(ranges []procmem.Range) (orphan.Result, error) {
 	t := orphan.Target{
 		ID: l.id, Mappings: l.v.maps, Libc: l.v.libc, Former: []int{l.c.self.inner},
 		OpenMapped: func(m proc.Mapping) (*os.File, error) { return l.j.fs.OpenMapped(l.e.PID, m) },
 		Settle:     time.Nanosecond, // it stands still
+		Ranges:     ranges,
+		Workers:    1, // of the thread that it is called on
 	}
 	if st, err := l.j.fs.Status(l.e.Child); err == nil {
 		t.Threads = []int{st.InnerPID()}
