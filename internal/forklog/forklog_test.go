@@ -42,8 +42,11 @@ func shell(t *testing.T) (id target.ID, exec_ func()) {
 func await(t *testing.T, pid int, name string) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		// The name is there before the rest of the program is.
 		if st, err := fs.Stat(pid); err == nil && st.Comm == name {
-			return
+			if _, err := image(fs, pid); err == nil {
+				return
+			}
 		}
 	}
 	t.Fatalf("process %d has not become %s", pid, name)

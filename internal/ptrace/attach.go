@@ -199,6 +199,12 @@ func (s *Session) Detach(pid int) error {
 
 func (s *Session) detach(p *process) error {
 	err := p.space.removeAll()
+	if p.space.armed != 0 && len(p.space.procs) == 1 && !p.leaving {
+		s.quiet(p)
+		if s.procs[p.pid] != p {
+			return err // it ended meanwhile
+		}
+	}
 	p.leaving = true
 	s.mu.Lock()
 	kept := s.queue[:0]
@@ -234,6 +240,36 @@ func (s *Session) detach(p *process) error {
 		}
 	}
 	return err
+}
+
+// quiet takes the handler for SIGTRAP out of a process when none of its threads
+// can need it any more: all stand still, and none has yet to be given the signal
+// of a breakpoint that it came to. Where that takes too long the handler stays.
+func (s *Session) quiet(p *process) {
+	for end := time.Now().Add(detachPatience); time.Now().Before(end) && s.procs[p.pid] == p; {
+		var all []*thread
+		for _, t := range p.threads {
+			t.frozen = true
+			all = append(all, t)
+		}
+		late := s.halt(all, time.Until(end))
+		pending := false
+		for _, t := range p.threads {
+			if !t.frozen || t.stopped && (t.within && !t.held || pendingTrap(t.tid)) {
+				pending = true
+				t.frozen = false
+				_ = s.goOn(t)
+			}
+		}
+		if len(late) > 0 {
+			return
+		}
+		if !pending && s.procs[p.pid] == p {
+			_ = s.disarm(p, nil)
+			return
+		}
+		nap(50 * time.Microsecond)
+	}
 }
 
 // letGo detaches a thread that stands still.

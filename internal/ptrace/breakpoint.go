@@ -25,6 +25,10 @@ type space struct {
 	// noted are the breakpoints in the journal, each with the process it was noted for.
 	noted   map[uint64]int
 	journal *Journal
+	// armed is the page with a handler for SIGTRAP, 0 for none.
+	armed uint64
+	// used: it may have run, since there was no tracer for a while.
+	used bool
 	// passing is how many threads are being stepped over a breakpoint that is out
 	// so long; late are threads that were made meanwhile, and wait for the end of it.
 	passing int
@@ -55,12 +59,16 @@ func (s *Session) joinSpace(p, parent *process, shared bool) {
 		// What was set and taken out since the fork is in the copy all the same.
 		maps.Copy(p.space.breaks, parent.space.gone)
 		maps.Copy(p.space.breaks, parent.space.breaks)
+		p.space.armed = parent.space.armed
 	}
 }
 
 func (s *Session) leaveSpace(p *process) {
 	if p.space == nil {
 		return
+	}
+	if p.space.armed != 0 {
+		s.journal.disarmed(p.pid)
 	}
 	delete(p.space.procs, p)
 	if len(p.space.procs) == 0 {
@@ -168,6 +176,14 @@ func (s *Session) SetBreakpoint(pid int, addr uint64) error {
 		if was == breakInstruction {
 			return fmt.Errorf("set a breakpoint at 0x%x of process %d: there is one that is not ours", addr, pid)
 		}
+		if s.journal != nil {
+			// Without it there is a risk, as there is where the program has a
+			// handler of its own.
+			_ = s.arm(p)
+			if err := sp.tell(addr); err != nil {
+				return fmt.Errorf("set a breakpoint at 0x%x of process %d: %w", addr, pid, err)
+			}
+		}
 		// What follows tells the place from another one at the same address.
 		var context [contextSize]byte
 		_ = sp.read(addr+breakSize, context[:])
@@ -256,6 +272,15 @@ func (s *Session) trapped(t *thread) bool {
 		}
 		return true
 	}
+	ours := false
+	defer func() {
+		if !ours && t.proc.space.armed != 0 {
+			// It is the program's, and would come to our handler.
+			_ = s.disarm(t.proc, t)
+			const setSiginfo = 0x4203
+			request(setSiginfo, t.tid, 0, uintptr(unsafe.Pointer(&info)))
+		}
+	}()
 	if code != breakCode {
 		return false
 	}
@@ -275,6 +300,7 @@ func (s *Session) trapped(t *thread) bool {
 			return false // the program's own, where there was one of ours
 		}
 	}
+	ours = true
 	r.SetPC(addr)
 	if breakSkips != 0 && regset(unix.PTRACE_SETREGSET, t.tid, &r) != nil {
 		return true
@@ -283,26 +309,31 @@ func (s *Session) trapped(t *thread) bool {
 	switch {
 	case !set || t.proc.leaving:
 		s.rest(t)
-	case t.pass == passing{addr, SP(&r)}:
-		if s.stepOver(t, addr, &r) == nil {
-			s.rest(t)
-		}
 	default:
-		s.park(t, addr)
+		s.park(t, addr, t.pass == passing{addr, SP(&r)})
 	}
 	return true
 }
 
 // park has a thread that came to a breakpoint stop once more, without the signal
 // for that, and then tells of it: from the first stop the kernel would let it go
-// on with the signal, which kills, if we were to die.
-func (s *Session) park(t *thread, addr uint64) {
+// on with the signal, which kills, if we were to die. Where it is known already
+// it is passed instead, and goes on.
+func (s *Session) park(t *thread, addr uint64, known bool) {
 	request(unix.PTRACE_INTERRUPT, t.tid, 0, 0)
 	t.stopped = false
 	t.once = func(status unix.WaitStatus) {
-		t.group = status.StopSignal() != unix.SIGTRAP
+		t.group, t.within = status.StopSignal() != unix.SIGTRAP, false
 		if t.proc.leaving {
 			s.letGo(t)
+			return
+		}
+		if known {
+			var r Regs
+			_, set := t.proc.space.breaks[addr]
+			if regset(unix.PTRACE_GETREGSET, t.tid, &r) == nil && (!set || r.PC() != addr || s.stepOver(t, addr, &r) == nil) {
+				s.rest(t)
+			}
 			return
 		}
 		s.tell(Event{Kind: Breakpoint, PID: t.proc.pid, TID: t.tid, Addr: addr})
@@ -491,6 +522,12 @@ func (s *Session) trapPending(t *thread) bool {
 	if _, ok := sp.gone[r.PC()-breakSkips]; !ok {
 		return false
 	}
+	return pendingTrap(t.tid)
+}
+
+// pendingTrap says whether a thread that stands still has yet to be given the
+// signal of a breakpoint instruction.
+func pendingTrap(tid int) bool {
 	// struct ptrace_peeksiginfo_args: offset, flags, number.
 	args := struct {
 		off   uint64
@@ -498,7 +535,7 @@ func (s *Session) trapPending(t *thread) bool {
 		nr    int32
 	}{nr: 8}
 	var infos [8][128]byte
-	n, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_PEEKSIGINFO, uintptr(t.tid), uintptr(unsafe.Pointer(&args)), uintptr(unsafe.Pointer(&infos)), 0, 0)
+	n, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_PEEKSIGINFO, uintptr(tid), uintptr(unsafe.Pointer(&args)), uintptr(unsafe.Pointer(&infos)), 0, 0)
 	if errno != 0 {
 		return false
 	}

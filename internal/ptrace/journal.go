@@ -47,6 +47,13 @@ const (
 	futexTIDMask   = 0x3fffffff
 )
 
+// What a slot is used for.
+const (
+	unused = iota
+	aBreak
+	aHandler // addr is the page of a handler for SIGTRAP
+)
+
 // A slot: pid 4, in use 4, address 8, what the breakpoint replaced 4, and what
 // follows it in the code.
 type slot struct {
@@ -116,33 +123,79 @@ func (j *Journal) died() bool {
 // note is called before a breakpoint is put in, strike after it was taken out.
 // A nil journal notes nothing.
 func (j *Journal) note(pid int, addr uint64, was patch, context []byte) error {
+	return j.take(aBreak, pid, addr, func(s *slot) {
+		copy(s.was[:], was[:])
+		copy(s.context[:], context)
+	})
+}
+
+// armed is called when a process was given a handler for SIGTRAP, disarmed when
+// it was taken away.
+func (j *Journal) armed(pid int, page uint64) {
+	_ = j.take(aHandler, pid, page, func(*slot) {})
+}
+
+func (j *Journal) disarmed(pid int) { j.drop(aHandler, pid, 0) }
+
+// take fills a slot.
+func (j *Journal) take(use uint32, pid int, addr uint64, fill func(*slot)) error {
 	if j == nil {
 		return nil
 	}
 	for i := range j.slots() {
 		s := j.slot(i)
-		if s.used != 0 && (s.addr != addr || s.pid != uint32(pid)) {
+		if s.used != unused {
 			continue
 		}
 		s.pid, s.addr = uint32(pid), addr
-		copy(s.was[:], was[:])
-		copy(s.context[:], context)
-		atomic.StoreUint32(&s.used, 1)
+		fill(s)
+		atomic.StoreUint32(&s.used, use)
 		return nil
 	}
 	return fmt.Errorf("more than %d breakpoints", j.slots())
 }
 
-func (j *Journal) strike(pid int, addr uint64) {
+// drop empties slots.
+func (j *Journal) drop(use uint32, pid int, addr uint64) {
 	if j == nil {
 		return
 	}
 	for i := range j.slots() {
-		if s := j.slot(i); s.used != 0 && s.addr == addr && s.pid == uint32(pid) {
-			atomic.StoreUint32(&s.used, 0)
+		if s := j.slot(i); s.used == use && s.pid == uint32(pid) && (addr == 0 || s.addr == addr) {
+			atomic.StoreUint32(&s.used, unused)
 		}
 	}
 }
+
+// disarm takes the handlers away from the processes that had them when their
+// tracer was killed. The page stays: a thread may be in it for an instant yet.
+func (j *Journal) disarm() {
+	for i := range j.slots() {
+		sl := j.slot(i)
+		if atomic.LoadUint32(&sl.used) != aHandler {
+			continue
+		}
+		fs := proc.New("/proc")
+		for range 3 {
+			if st, err := fs.Status(int(sl.pid)); err != nil || st.SigCgt&(1<<(unix.SIGTRAP-1)) == 0 {
+				break
+			}
+			s, err := Attach(int(sl.pid))
+			if err != nil {
+				continue
+			}
+			_ = s.Do(func() {
+				if p := s.procs[int(sl.pid)]; p != nil {
+					p.space.armed, p.space.used = sl.addr, true
+				}
+			})
+			s.Close()
+		}
+		atomic.StoreUint32(&sl.used, unused)
+	}
+}
+
+func (j *Journal) strike(pid int, addr uint64) { j.drop(aBreak, pid, addr) }
 
 // repair takes all noted breakpoints out of every process that has them, those
 // that were noted with it first: a child may have been made of it since.
@@ -151,7 +204,7 @@ func (j *Journal) repair(tracer int) (n int) {
 	var all []*slot
 	first := make(map[int]bool)
 	for i := range j.slots() {
-		if s := j.slot(i); atomic.LoadUint32(&s.used) != 0 {
+		if s := j.slot(i); atomic.LoadUint32(&s.used) == aBreak {
 			all = append(all, s)
 			first[int(s.pid)] = true
 		}

@@ -281,7 +281,10 @@ func refusal(tid int, errno syscall.Errno) error {
 
 // request makes one request of ptrace(2). Here and below the calls are raw: the
 // scheduler of Go, told of a call, might give the processor to other goroutines
-// while the target stands still.
+// while the target stands still. What data points to must not move while the
+// kernel writes there, as the stack of a goroutine may.
+//
+//go:uintptrescapes
 func request(what, tid int, addr, data uintptr) syscall.Errno {
 	_, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, uintptr(what), uintptr(tid), addr, data, 0, 0)
 	return errno

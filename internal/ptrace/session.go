@@ -70,6 +70,7 @@ type thread struct {
 	passes  bool           // it is being stepped over a breakpoint
 	wanted  bool           // Interrupt wants its stop told
 	group   bool           // the stop is that of its process by a signal
+	within  bool           // the stop is within a system call, which goes on after it
 	signal  syscall.Signal // what it is given when it goes on
 	how     int            // the request by which it goes on
 	fresh   bool           // it is a new process and has not run

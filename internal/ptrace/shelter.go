@@ -80,6 +80,7 @@ func guard() (status int, err error) {
 	// A child can have been made while we looked.
 	for j.repair(0) > 0 {
 	}
+	j.disarm()
 	if err != nil {
 		return 0, fmt.Errorf("wait for the process that traces: %w", err)
 	}

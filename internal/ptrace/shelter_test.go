@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -94,7 +95,7 @@ func TestShelter(t *testing.T) {
 				up := job.line(t)
 				second, err := strconv.Atoi(strings.TrimPrefix(up, "up "))
 				if err != nil {
-					t.Fatalf("the job wrote %q", up)
+					t.Fatalf("the job wrote %q; the target is %v", up, p.cmd.Wait())
 				}
 				go func() { // a line for each round of the target
 					for range 4 {
@@ -131,7 +132,8 @@ func TestShelter(t *testing.T) {
 				}
 			}
 			t.Logf("killed %d times: %d times a process of the target died of it", rounds, died)
-			if died > 0 && which == "first" || died > rounds/2 {
+			// With no handler for it (arm64) those die that are at it just then.
+			if died > 0 && (which == "first" || runtime.GOARCH == "amd64") {
 				t.Errorf("%d of %d died", died, rounds)
 			}
 		})
@@ -145,7 +147,9 @@ func again(t *testing.T) (p *running, at uint64, code [64]byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p = start(t, exec.Command(bin, "again", pause))
+	cmd := exec.Command(bin, "again", pause)
+	cmd.Stderr = os.Stderr // what a C library says when it aborts
+	p = start(t, cmd)
 	p.line(t)
 	at = symbolAddress(t, p.pid, "marked")
 	return p, at, readCode(t, p.pid, at)
@@ -159,15 +163,21 @@ func settled(t *testing.T, p *running, at uint64, code [64]byte) bool {
 		line, err := p.out.ReadString('\n')
 		switch {
 		case err == nil && strings.TrimSpace(line) == "well":
-		case err == nil && strings.TrimSpace(line) == "child went wrong":
+		case err == nil && strings.HasPrefix(line, "child went wrong"):
+			t.Logf("%q", line)
 			return false
 		default:
+			t.Logf("the target: %v", p.cmd.Wait())
 			return false // the target itself
 		}
 	}
 	st := state(t, p.pid)
 	if st.TracerPID != 0 || st.State == 't' || st.State == 'T' {
 		t.Errorf("it is in state %c, traced by %d", st.State, st.TracerPID)
+	}
+	// The first process takes the handler away that was put in with the breakpoint.
+	if caught := state(t, p.pid).SigCgt; caught&(1<<(5-1)) != 0 {
+		t.Errorf("it has a handler for SIGTRAP: %#x", caught)
 	}
 	if now := readCode(t, p.pid, at); now != code {
 		t.Errorf("the code is % x, was % x", now[:8], code[:8])

@@ -110,9 +110,15 @@ func (s *Session) isOver() {
 func (s *Session) stopped(t *thread, status unix.WaitStatus) {
 	sig, event := status.StopSignal(), int(status)>>16
 	t.group = false
+	t.within = event != 0 && event != unix.PTRACE_EVENT_STOP || sig == unix.SIGTRAP|0x80
 	if t.fresh {
 		t.fresh = false
 		s.clean(t.proc)
+		if sp := t.proc.space; sp.armed != 0 && len(sp.procs) == 1 {
+			// It keeps the handler as long as it is followed: to make system calls in
+			// each child would be one more moment at which we must not die.
+			s.journal.armed(t.proc.pid, sp.armed)
+		}
 	}
 	if t.birth != nil {
 		e := *t.birth

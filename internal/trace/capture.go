@@ -19,7 +19,6 @@ const compared = 512
 type capture struct {
 	began   time.Time
 	stood   time.Duration
-	name    string
 	self    seen
 	threads []seen
 	left    int // threads that there was no time for

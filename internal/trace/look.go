@@ -73,11 +73,10 @@ type look struct {
 	end time.Time
 	id  target.ID
 
-	v    *view
-	mem  procmem.Reader
-	rt   *cpython.Runtime
-	py   []cpython.Thread
-	heap *pylock.Heap
+	v   *view
+	mem procmem.Reader
+	rt  *cpython.Runtime
+	py  []cpython.Thread
 	// names are Python's of threads, by thread pointer.
 	names map[uint64]string
 	held  []held

@@ -257,7 +257,12 @@ int main(int argc, char **argv)
 				marked(1);
 				_exit(7);
 			}
-			printf("%s\n", await_child(pid) == 7 << 8 ? "well" : "child went wrong");
+			int status = await_child(pid);
+
+			if (status == 7 << 8)
+				printf("well\n");
+			else
+				printf("child went wrong: status %#x\n", status);
 			fflush(stdout);
 			pthread_join(t, NULL);
 		} while (fgets(line, sizeof line, stdin) != NULL);
