@@ -49,7 +49,7 @@ func refersAMD64(code []byte, pc uint64) (out []uint64) {
 		off += in.Len
 		for _, a := range in.Args {
 			if m, ok := a.(x86asm.Mem); ok && m.Base == x86asm.RIP {
-				out = append(out, pc+uint64(off)+uint64(m.Disp))
+				out = append(out, pc+uint64(off)+uint64(int64(int32(m.Disp)))) // it is not always extended by its sign
 			}
 		}
 	}

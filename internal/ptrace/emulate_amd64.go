@@ -52,7 +52,7 @@ func emulate(code []byte, r *Regs, write func(addr uint64, b []byte) error) bool
 		if !ok1 || !ok2 || d == nil || m.Segment != 0 || in.AddrSize != 64 {
 			return false
 		}
-		addr := uint64(m.Disp)
+		addr := uint64(int64(int32(m.Disp))) // x86asm does not extend it by its sign behind rip
 		if m.Base == x86asm.RIP {
 			addr += next
 		} else if m.Base != 0 {
