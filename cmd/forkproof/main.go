@@ -16,6 +16,7 @@ import (
 const memoryLimit = 192 << 20
 
 func main() {
+	cli.Reenter()
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(-1)
 		debug.SetMemoryLimit(memoryLimit)

@@ -17,10 +17,12 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"forkproof/internal/cli"
 	"forkproof/internal/finding"
 )
 
 func TestMain(m *testing.M) {
+	cli.Reenter()
 	testscript.Main(m, map[string]func(){"forkproof": main})
 }
 

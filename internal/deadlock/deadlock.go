@@ -23,6 +23,7 @@ const (
 	OwnerGone  Proof = "deadlock-owner-gone"
 	Cycle      Proof = "deadlock-cycle"
 	GILGone    Proof = "deadlock-gil-gone"
+	HeldAtFork Proof = "deadlock-held-at-fork"
 )
 
 // Thread is one thread as it was seen twice.
@@ -55,9 +56,23 @@ type Thread struct {
 	// Exclusive: only whoever holds the lock may end the wait; where it is
 	// false a signal handler could legitimately do so.
 	Exclusive bool
+	// Then is what was seen of the lock at the fork that made this process, nil
+	// for nothing.
+	Then *Then
 	// OnGIL: it sleeps in a futex of the interpreter's global lock, and was seen to
 	// between two readings of that which are the same.
 	OnGIL bool
+}
+
+// Then is what was seen of a lock at a fork, in the new process's memory before
+// its first instruction: a thread that this process does not have held it.
+type Then struct {
+	// Own: the lock is one of the C library's own, which is released by the function
+	// that took it and by nobody else, and which the library leaves as it is in a
+	// child. Where it is false, the program may have made it anew.
+	Own bool
+	// Seen says what was seen, for the evidence.
+	Seen string
 }
 
 // forever reports whether nothing but a thread of the same memory ends the sleep.
@@ -138,13 +153,43 @@ func Judge(p Process) []Verdict {
 	for _, v := range gilGone(p) {
 		add(v)
 	}
+	held := heldAtFork(p)
+	for i, v := range held {
+		if v.Proven && !named[v.TIDs[0]] {
+			add(p.limited(held[i : i+1])[0])
+		}
+	}
 	if v, ok := nobodyLeft(p, named); ok {
 		add(p.limited([]Verdict{v})[0])
 	}
-	for _, v := range gone {
+	for _, v := range append(gone, held...) {
 		if !named[v.TIDs[0]] {
 			add(v)
 		}
+	}
+	return out
+}
+
+// heldAtFork is P5: the lock names nobody, but was seen held at the fork by a
+// thread that is none of this process.
+func heldAtFork(p Process) []Verdict {
+	var out []Verdict
+	for _, t := range p.Threads {
+		if t.Then == nil || !t.forever() || t.Shared || !p.Alone || !t.Exclusive {
+			continue
+		}
+		v := Verdict{
+			Proof: HeldAtFork, Proven: t.Then.Own, TIDs: []int{t.TID},
+			Why: "The lock records no owner. It was seen locked in this process before its first instruction, by a thread that was not copied, and only the function that took it there could release it.",
+			Evidence: []string{
+				fmt.Sprintf("thread %d (%s) sleeps in a private futex without a time-out at 0x%x; it did not run between two looks", t.TID, t.Name, t.Addr),
+				t.Then.Seen,
+			},
+		}
+		if !v.Proven {
+			v.Why = "The lock records no owner. It was seen locked in this process before its first instruction, by a thread that was not copied. But the program may have made it anew since, or released it in that thread's place, so this is not called proven."
+		}
+		out = append(out, v)
 	}
 	return out
 }

@@ -17,6 +17,13 @@ func points(tid int, pointer, owner uint64) Thread {
 	return t
 }
 
+// seen is a waiter for a lock that names nobody and was seen held at the fork.
+func seen(tid int, own bool) Thread {
+	t := waiter(tid, 0)
+	t.Lock, t.Then = "libc-internal", &Then{Own: own, Seen: "it was held"}
+	return t
+}
+
 func with(t Thread, f func(*Thread)) Thread { f(&t); return t }
 
 func TestJudge(t *testing.T) {
@@ -43,6 +50,17 @@ func TestJudge(t *testing.T) {
 		{"the survivor's old number is not known", change(worker(waiter(10, 99), polling), func(p *Process) { p.SurvivorKnown = false }), nil},
 		{"the parent has the owner no more, but all sleep", change(worker(waiter(10, 99)), func(p *Process) { p.Vanished = nil }), []want{{NobodyLeft, true}}},
 		{"the parent has the owner no more, and another thread polls", change(worker(waiter(10, 99), polling), func(p *Process) { p.Vanished = nil }), []want{{OwnerGone, false}}},
+		{"a bare lock that was seen held at the fork, and another thread polls", worker(seen(10, true), polling), []want{{HeldAtFork, true}}},
+		{"a lock that the program may have made anew was seen held", worker(seen(10, false), polling), []want{{HeldAtFork, false}}},
+		{"the same, but nobody is left at all", worker(seen(10, false)), []want{{NobodyLeft, true}}},
+		{"a bare lock was seen held, and nobody is left", worker(seen(10, true)), []want{{HeldAtFork, true}}},
+		{"two wait for the lock that was seen held", worker(seen(10, true), seen(11, true), polling), []want{{HeldAtFork, true}, {HeldAtFork, true}}},
+		{"the wait for a lock that was seen held has a time-out", worker(with(seen(10, true), func(t *Thread) { t.Timeout = true }), polling), nil},
+		{"its waiter ran between the looks", worker(with(seen(10, true), func(t *Thread) { t.Still = false }), polling), nil},
+		{"it is not known that only its holder ends the wait", worker(with(seen(10, true), func(t *Thread) { t.Exclusive = false }), polling), nil},
+		{"it lies in memory that others reach", worker(with(seen(10, true), func(t *Thread) { t.Shared = true }), polling), nil},
+		{"another process shares the memory of a lock that was seen held", change(worker(seen(10, true), polling), func(p *Process) { p.Alone = false }), nil},
+		{"a timer may end the wait for a lock that was seen held", change(worker(seen(10, true), polling), func(p *Process) { p.Timer = true }), []want{{HeldAtFork, false}}},
 		{"somebody polls and may come back", worker(waiter(10, 0), polling), nil},
 		{"the owner is alive and polls", worker(waiter(10, 20), polling), nil},
 		{"the wait has a time-out", worker(with(waiter(10, 99), func(t *Thread) { t.Timeout = true })), nil},

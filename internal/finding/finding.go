@@ -15,6 +15,7 @@ const (
 	DeadlockOwnerGone  Rule = "deadlock-owner-gone"
 	DeadlockCycle      Rule = "deadlock-cycle"
 	DeadlockGILGone    Rule = "deadlock-gil-gone"
+	DeadlockHeldAtFork Rule = "deadlock-held-at-fork"
 	SuspectedSpin      Rule = "suspected-spin"
 	StuckInFork        Rule = "stuck-in-fork"
 	OrphanedLock       Rule = "orphaned-lock"
@@ -200,6 +201,9 @@ const (
 	// HoldsNow: the lock names nobody; the thread holds the same lock in the
 	// master now, and was there at the fork.
 	HoldsNow Basis = "holds-now"
+	// HeldThen: the lock names nobody; the thread held it at the fork, as the
+	// child's memory before its first instruction tells.
+	HeldThen Basis = "held-then"
 )
 
 // NativeFrame is one machine-level stack frame, innermost first in its list.
@@ -352,6 +356,8 @@ type Document struct {
 	// Trials, and for two of them Comparison, are of the command stress alone.
 	Trials     []Trial     `json:"trials,omitempty"`
 	Comparison *Comparison `json:"comparison,omitempty"`
+	// Forks are the places that made processes, of the command trace alone.
+	Forks []ForkSite `json:"forks,omitempty"`
 	// Notes say what could not be looked at as a whole.
 	Notes []string `json:"notes,omitempty"`
 }

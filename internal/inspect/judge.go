@@ -198,6 +198,9 @@ func (j *job) thread(p *process, tid int, waits map[int]wait) deadlock.Thread {
 	}
 	waits[tid] = w
 	t.Lock, t.Owner, t.OwnerPointer, t.Shared, t.Exclusive = w.Kind, w.OwnerTID, w.ownerPointer, w.Shared, w.Exclusive
+	if w.OwnerTID == 0 && w.ownerPointer == 0 {
+		t.Then = p.then(w)
+	}
 	return t
 }
 
@@ -225,7 +228,7 @@ func (p *process) ownID(tid int) (int, bool) {
 func (j *job) confirm(p *process, o observation, v deadlock.Verdict) bool {
 	asleep := v.TIDs
 	switch v.Proof {
-	case deadlock.OwnerGone, deadlock.Cycle:
+	case deadlock.OwnerGone, deadlock.Cycle, deadlock.HeldAtFork:
 	case deadlock.NobodyLeft:
 		asleep = p.tids
 	default:

@@ -54,6 +54,9 @@ func (j *job) lock(p *process, tid int, o observation, v deadlock.Verdict) *find
 			l.OwnerTID = j.open(l.Owner.PID).looks[1][l.Owner.TID].status.InnerPID()
 		}
 	}
+	if l.Owner == nil && (v.Proof == deadlock.HeldAtFork || v.Proof == deadlock.NobodyLeft) {
+		l.Owner = p.ownerThen(w)
+	}
 	return l
 }
 

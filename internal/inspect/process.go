@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"forkproof/internal/elffile"
+	"forkproof/internal/forklog"
 	"forkproof/internal/forkserver"
 	"forkproof/internal/libc"
 	"forkproof/internal/proc"
@@ -67,6 +68,9 @@ type process struct {
 	// early: some of this was read before the second look.
 	early  bool
 	search *search
+	// forkLog is what a trace kept of its fork, once forkRead.
+	forkLog  forklog.Record
+	forkRead bool
 }
 
 // open returns the process that has pid, the same one each time.

@@ -297,7 +297,7 @@ func title(p *process, f finding.Finding) string {
 		switch {
 		case f.Lock.Kind == "thread-join":
 			t += ": " + who
-		case o.Basis == finding.Recorded:
+		case o.Basis == finding.Recorded, o.Basis == finding.HeldThen:
 			t += ", which " + who + " held at the fork"
 		case o.Basis == finding.HoldsNow:
 			t += ", which " + who + " holds there"

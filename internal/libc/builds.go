@@ -139,3 +139,19 @@ func words(k Known) string {
 	}
 	return ""
 }
+
+// OwnLock is a lock inside of a C library, at an address as its file counts them.
+type OwnLock struct {
+	Known
+	Addr, Size uint64
+}
+
+// Locks returns the locks of the file that has this build-id, in the order of
+// their addresses; none where it is not in the table of builds.
+func Locks(buildID string) []OwnLock {
+	var out []OwnLock
+	for _, l := range table()[buildID] {
+		out = append(out, OwnLock{l.lock, l.addr, l.size})
+	}
+	return out
+}

@@ -72,6 +72,8 @@ type Target struct {
 	// Recheck lists the inner ids of the process's threads anew; nil where
 	// threads cannot come into being.
 	Recheck func() ([]int, error)
+	// Ranges is what to search; nil means all private memory that can be written.
+	Ranges []procmem.Range
 	// Workers is how many processors to search with; 0 means all.
 	Workers int
 	// Settle is how long to wait before a lock is looked at again; 0 means 5 ms.
@@ -161,7 +163,11 @@ func Scan(ctx context.Context, t Target) (Result, error) {
 	for i := range workers {
 		workers[i] = newMatcher(s)
 	}
-	cover, err := procmem.Scan(ctx, t.ID.PID, procmem.Resident(t.ID.PID, procmem.Private(t.Mappings)),
+	ranges := t.Ranges
+	if ranges == nil {
+		ranges = procmem.Private(t.Mappings)
+	}
+	cover, err := procmem.Scan(ctx, t.ID.PID, procmem.Resident(t.ID.PID, ranges),
 		procmem.ScanOptions{Overlap: lockSize, Workers: len(workers)},
 		func(w int, c procmem.Chunk) { workers[w].look(c) })
 	if err != nil {

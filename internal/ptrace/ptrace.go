@@ -1,5 +1,6 @@
-// Package ptrace stops a thread of another process for an instant and reads its
-// registers. It is the only room that traces; whoever can do without, should.
+// Package ptrace stops threads of other processes. It is the only room that
+// traces; whoever can do without, should. A [Tracer] stops one thread for an
+// instant and reads its registers; a [Session] follows whole processes.
 //
 // A thread is seized (PTRACE_SEIZE) and interrupted, which sends it no signal,
 // and let go as soon as it was looked at. Whatever happens to forkproof, SIGKILL
@@ -87,8 +88,13 @@ func (t *Tracer) end() {
 	}
 	close(t.work)
 	t.work = nil
+	await(t.thread)
+}
+
+// await waits for the end of a thread of ours.
+func await(tid int) {
 	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(50 * time.Microsecond) {
-		if unix.Tgkill(unix.Getpid(), t.thread, 0) == unix.ESRCH {
+		if unix.Tgkill(unix.Getpid(), tid, 0) == unix.ESRCH {
 			return
 		}
 	}
@@ -124,15 +130,33 @@ func serve(work <-chan func() bool, started chan<- int) {
 		runtime.UnlockOSThread()
 		return
 	}
-	// While a target stands still, neither the timer nor another program should
-	// keep us from letting it go: on a machine whose processors are all in use we
-	// would lose ours for as long as a hundred milliseconds. This thread does
-	// nothing else. Not everybody may do so, and some will have to do without.
-	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
-	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1, Flags: unix.SCHED_FLAG_RESET_ON_FORK}, 0)
+	urgent()
 	started <- unix.Gettid()
 	for f := range work {
 		f()
+	}
+}
+
+// urgent has the calling thread get a processor at once. While a target stands
+// still, neither the timer nor another program should keep us from letting it
+// go: on a machine whose processors are all in use we would lose ours for as
+// long as a hundred milliseconds. The thread does nothing else. Not everybody
+// may do so, and some will have to do without.
+func urgent() {
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1, Flags: unix.SCHED_FLAG_RESET_ON_FORK}, 0)
+}
+
+// Urgently runs f on a thread that gets a processor at once, as long as it runs:
+// for what is to be read while a target stands still, and that is bounded.
+func Urgently(f func()) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	was, err := unix.SchedGetAttr(0, 0)
+	urgent()
+	f()
+	if err == nil {
+		_ = unix.SchedSetAttr(0, was, 0)
 	}
 }
 
@@ -257,7 +281,10 @@ func refusal(tid int, errno syscall.Errno) error {
 
 // request makes one request of ptrace(2). Here and below the calls are raw: the
 // scheduler of Go, told of a call, might give the processor to other goroutines
-// while the target stands still.
+// while the target stands still. What data points to must not move while the
+// kernel writes there, as the stack of a goroutine may.
+//
+//go:uintptrescapes
 func request(what, tid int, addr, data uintptr) syscall.Errno {
 	_, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, uintptr(what), uintptr(tid), addr, data, 0, 0)
 	return errno

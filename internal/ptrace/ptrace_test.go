@@ -23,6 +23,7 @@ import (
 
 // TestMain lets the test binary be the process that stops a thread and holds it.
 func TestMain(m *testing.M) {
+	Reenter()
 	if tid, err := strconv.Atoi(os.Getenv("PTRACE_HOLD")); err == nil {
 		_, err := New().Stop(tid, func(*Regs) {
 			fmt.Println("stopped")
@@ -31,20 +32,36 @@ func TestMain(m *testing.M) {
 		fmt.Println("let go", err)
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	if job := os.Getenv("PTRACE_JOB"); job != "" {
+		os.Exit(shelteredJob(job))
+	}
+	os.Exit(run(m))
+}
+
+// built is the folder of the programs that tests share.
+var built string
+
+func run(m *testing.M) int {
+	var err error
+	if built, err = os.MkdirTemp("", "ptrace"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(built)
+	return m.Run()
 }
 
 var fs = proc.New("/proc")
 
-// process is one that a test started.
-type process struct {
+// running is a process that a test started.
+type running struct {
 	pid int
 	in  io.Closer
 	out *bufio.Reader
 	cmd *exec.Cmd
 }
 
-func (p *process) line(t testing.TB) string {
+func (p *running) line(t testing.TB) string {
 	t.Helper()
 	s, err := p.out.ReadString('\n')
 	if err != nil {
@@ -53,7 +70,9 @@ func (p *process) line(t testing.TB) string {
 	return strings.TrimSpace(s)
 }
 
-func start(t testing.TB, cmd *exec.Cmd) *process {
+func lines(r io.Reader) *bufio.Reader { return bufio.NewReader(r) }
+
+func start(t testing.TB, cmd *exec.Cmd) *running {
 	t.Helper()
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -71,10 +90,10 @@ func start(t testing.TB, cmd *exec.Cmd) *process {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	return &process{pid: cmd.Process.Pid, in: in, out: bufio.NewReader(out), cmd: cmd}
+	return &running{pid: cmd.Process.Pid, in: in, out: lines(out), cmd: cmd}
 }
 
-func victim(t testing.TB, how string) *process {
+func victim(t testing.TB, how string) *running {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "victim")
 	if b, err := exec.Command("gcc", "-O1", "-pthread", "-o", bin, "testdata/victim.c").CombinedOutput(); err != nil {
@@ -87,7 +106,7 @@ func victim(t testing.TB, how string) *process {
 	return p
 }
 
-func await(t testing.TB, what string, cond func() bool) {
+func until(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !cond(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
@@ -115,7 +134,7 @@ func goesOn(t testing.TB, pid int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the process to go on", func() bool {
+	until(t, "the process to go on", func() bool {
 		now, err := fs.RunTime(pid, pid)
 		return err == nil && now > was+uint64(5*time.Millisecond)
 	})
@@ -127,7 +146,7 @@ func goesOn(t testing.TB, pid int) {
 // stop is Stop until the thread gets a processor in time.
 func stop(t testing.TB, tr *Tracer, tid int, look func(*Regs)) (s Stop) {
 	t.Helper()
-	await(t, "the thread to stop", func() bool {
+	until(t, "the thread to stop", func() bool {
 		var err error
 		s, err = tr.Stop(tid, look)
 		if err != nil && !errors.Is(err, ErrBusy) {
@@ -185,7 +204,7 @@ func TestTracedAlready(t *testing.T) {
 }
 
 // holder starts a process that has stopped a thread, until its input ends.
-func holder(t testing.TB, tid int) *process {
+func holder(t testing.TB, tid int) *running {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "PTRACE_HOLD="+strconv.Itoa(tid))
@@ -227,7 +246,7 @@ func TestGroupStop(t *testing.T) {
 	if err := syscall.Kill(p.pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the process to stop", func() bool { return state(t, p.pid).State == 'T' })
+	until(t, "the process to stop", func() bool { return state(t, p.pid).State == 'T' })
 	was, err := fs.RunTime(p.pid, p.pid)
 	if err != nil {
 		t.Fatal(err)
@@ -238,12 +257,12 @@ func TestGroupStop(t *testing.T) {
 		if s := stop(t, tr, p.pid, func(*Regs) {}); !s.Grouped || s.Signal != 0 {
 			t.Fatalf("%+v, want it grouped", s)
 		}
-		await(t, "it to stand again", func() bool { return state(t, p.pid).State == 'T' })
+		until(t, "it to stand again", func() bool { return state(t, p.pid).State == 'T' })
 	}
 	if _, err := tr.StopRunning(p.pid, p.pid, func(*Regs) {}); !errors.Is(err, ErrAsleep) {
 		t.Errorf("StopRunning: %v", err)
 	}
-	await(t, "it to stand again", func() bool { return state(t, p.pid).State == 'T' })
+	until(t, "it to stand again", func() bool { return state(t, p.pid).State == 'T' })
 	if now, _ := fs.RunTime(p.pid, p.pid); now-was > uint64(time.Second) {
 		t.Errorf("it ran for %v while it was stopped", time.Duration(now-was))
 	}
@@ -282,7 +301,7 @@ func TestSignals(t *testing.T) {
 			t.Errorf("signal %d: %v", sent, err)
 		}
 	}
-	await(t, "signals that stop the thread first", func() bool {
+	until(t, "signals that stop the thread first", func() bool {
 		send()
 		// One comes before the request to stop, one while the thread stands.
 		s, err := tr.stop(p.pid, func(*Regs) { send() }, func() error { send(); return nil })
@@ -310,7 +329,7 @@ func TestEnding(t *testing.T) {
 	tr := New()
 	defer tr.Close()
 	stopped, gone := 0, 0
-	await(t, "threads that ended", func() bool {
+	until(t, "threads that ended", func() bool {
 		tids, err := fs.Threads(p.pid)
 		if err != nil {
 			t.Fatal(err)
@@ -333,7 +352,7 @@ func TestEnding(t *testing.T) {
 	// The process joins each of them: it would wait for ever for one that is
 	// left uncollected.
 	first := map[int]bool{}
-	await(t, "the process to start more threads", func() bool {
+	until(t, "the process to start more threads", func() bool {
 		tids, err := fs.Threads(p.pid)
 		if err != nil {
 			t.Fatal(err)
@@ -360,7 +379,7 @@ func TestEnding(t *testing.T) {
 // and leaves nothing behind that stops it later.
 func TestUninterruptible(t *testing.T) {
 	p := victim(t, "vfork")
-	await(t, "state D", func() bool { return state(t, p.pid).State == 'D' })
+	until(t, "state D", func() bool { return state(t, p.pid).State == 'D' })
 	tr := New()
 	defer tr.Close()
 	for range 3 {
@@ -372,14 +391,14 @@ func TestUninterruptible(t *testing.T) {
 		}
 	}
 	_ = p.in.Close() // the child ends, and vfork returns
-	await(t, "vfork to return", func() bool { return state(t, p.pid).State == 'R' })
+	until(t, "vfork to return", func() bool { return state(t, p.pid).State == 'R' })
 	goesOn(t, p.pid)
 }
 
 // TestAsleep leaves a thread alone whose system call a stop would end.
 func TestAsleep(t *testing.T) {
 	p := victim(t, "sleep")
-	await(t, "the victim to sleep", func() bool { return state(t, p.pid).State == 'S' })
+	until(t, "the victim to sleep", func() bool { return state(t, p.pid).State == 'S' })
 	switches := state(t, p.pid).Switches
 	tr := New()
 	defer tr.Close()
@@ -405,7 +424,7 @@ func BenchmarkStop(b *testing.B) {
 	busy := 0
 	for range b.N {
 		s, err := tr.StopRunning(p.pid, p.pid, func(r *Regs) {
-			remote := []unix.RemoteIovec{{Base: uintptr(stackPointer(r)) &^ 4095, Len: len(buf)}}
+			remote := []unix.RemoteIovec{{Base: uintptr(SP(r)) &^ 4095, Len: len(buf)}}
 			if _, err := unix.ProcessVMReadv(p.pid, local, remote, 0); err != nil {
 				b.Error(err)
 			}

@@ -11,6 +11,7 @@ import (
 func documents() map[string]*finding.Document {
 	return map[string]*finding.Document{
 		"hung": hung(32, 3), "holds": holdsNow(), "armed": armed(), "owner": ownerKnown(), "mixed": mixed(), "none": none(), "check": checkedImage(), "hostile": hostileNames(), "stress": stressedOnce(), "compared": comparedTwo(),
+		"trace": tracedForks(),
 	}
 }
 

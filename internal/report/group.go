@@ -138,7 +138,7 @@ func (b *block) title() string {
 			switch {
 			case b.Lock.Kind == "thread-join":
 				t += ": " + who
-			case o.Basis == finding.Recorded:
+			case o.Basis == finding.Recorded, o.Basis == finding.HeldThen:
 				t += ", which " + who + " held at the fork"
 			case o.Basis == finding.HoldsNow:
 				t += ", which " + who + " holds there"
@@ -292,6 +292,8 @@ func ownerLine(l *finding.Lock) string {
 		return s + "were there at the fork and are not in the worker:"
 	case o == nil:
 		return ""
+	case o.Basis == finding.HeldThen:
+		return fmt.Sprintf("thread %s of process %d; the lock does not record it, but it was seen to hold the lock at the fork", threadName(o.Name, o.TID), o.PID)
 	case o.Basis == finding.HoldsNow:
 		return "thread " + ownerOf(o) + "; the lock does not record it, but the thread holds the same lock there now"
 	default:

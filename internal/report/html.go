@@ -21,6 +21,8 @@ type view struct {
 	Servers []serverView
 	// Trials are what the command stress saw.
 	Trials []trial
+	// Forks are the places that make processes.
+	Forks []forkView
 	// Subjects are what the command check looked at, with its answers.
 	Subjects []subject
 	// HostTitle and HostMeans say what the machine's own C library implies.
@@ -80,6 +82,9 @@ func HTML(w io.Writer, doc *finding.Document, _ Options) error {
 	v.HostMeans = each(v.HostMeans)
 	for _, b := range blocks(doc) {
 		v.Blocks = append(v.Blocks, viewOf(doc, b))
+	}
+	if v.Forks = forkViews(doc); doc.Command == "trace" {
+		return t.Execute(w, v)
 	}
 	if v.Subjects = subjects(doc); v.Subjects != nil || v.Trials != nil {
 		return t.Execute(w, v)

@@ -57,6 +57,13 @@ func Rules() []Rule {
 			Do:    []string{"Replace the process.", "Then let all code take these locks in one order."},
 		},
 		{
+			Name: finding.DeadlockHeldAtFork, Severity: finding.Critical, Confidence: "proven for locks of the C library's own; observed for Python's, which a program may make anew",
+			Short: "a thread waits for a lock that a trace saw held at the fork by a thread which is not in this process",
+			Means: "The lock records no owner, and other threads of the process may still run. The waiting thread sleeps for ever.",
+			How:   "Two looks saw the thread asleep in the same system call, on private memory without a time limit. 'forkproof trace' had read this process's memory before its first instruction and found the lock held, while the thread that forked was in no function of the C library that could have taken it. It is one that only its taker releases and that fork does not make anew.",
+			Do:    []string{replaceWorker, afterFork},
+		},
+		{
 			Name: finding.SuspectedSpin, Severity: finding.Warning, Confidence: "observed",
 			Short: "a thread makes no progress at one place, without sleeping steadily",
 			Means: "It waits for a lock that never sleeps for long (a spinlock), or for other threads of an OpenMP or OpenBLAS team, and who should come did not survive the fork. A wait that merely takes long looks the same, so this is never called proven.",

@@ -217,6 +217,8 @@ func sarifResultOf(doc *finding.Document, b *block, index int) sarifResult {
 		switch {
 		case b.Lock.Owner == nil:
 			what = "may have held the lock: thread " + ownerOf(o)
+		case o.Basis == finding.HeldThen:
+			what = "held the lock at the fork: thread " + ownerOf(o)
 		case o.Basis == finding.HoldsNow:
 			what = "holds the same lock in the parent: thread " + ownerOf(o)
 		}

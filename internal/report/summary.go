@@ -38,8 +38,11 @@ func verdict(doc *finding.Document) summary {
 	if doc.Command == "check" {
 		return checked(doc)
 	}
-	if doc.Command == "stress" {
+	switch doc.Command {
+	case "stress":
 		return stressed(doc)
+	case "trace":
+		return traced(doc)
 	}
 	count := make(map[string]int)
 	for i := range doc.Targets {

@@ -72,7 +72,8 @@ func Text(w io.Writer, doc *finding.Document, opts Options) error {
 		before = b.remedy()
 	}
 	p.information(information)
-	if doc.Command != "check" && doc.Command != "stress" {
+	p.forks(doc)
+	if !slices.Contains([]string{"check", "stress", "trace"}, doc.Command) {
 		p.servers(doc)
 		if len(doc.Targets) == 0 {
 			p.host(doc)

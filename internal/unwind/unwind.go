@@ -133,8 +133,10 @@ func Stack(mem procmem.Reader, space Space, regs Regs, limit int) ([]Frame, erro
 
 // plausible checks that a step leads up the stack and to code.
 func (w *walker) plausible(from, to *Regs, p *place) error {
-	// A signal handler may have run on a stack of its own, anywhere.
-	up := to.SP() > from.SP() || p.signal || to.SP() == from.SP() && w.arch.leaf && to.PC() != from.PC()
+	// A signal handler may have run on a stack of its own, anywhere. Of functions
+	// that call nobody glibc's vfork keeps the return address in a register
+	// (sysdeps/unix/sysv/linux/x86_64/vfork.S).
+	up := to.SP() > from.SP() || p.signal || to.SP() == from.SP() && (w.arch.leaf || p.exact) && to.PC() != from.PC()
 	if !up {
 		return fmt.Errorf("the caller of %#x would have its stack at %#x, not above %#x: %w", from.PC(), to.SP(), from.SP(), ErrLost)
 	}

@@ -1,3 +1,0 @@
-package ptrace
-
-func stackPointer(r *Regs) uint64 { return r.Sp }

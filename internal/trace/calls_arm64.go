@@ -1,0 +1,4 @@
+package trace
+
+// oldCalls are those that only this processor has.
+var oldCalls = map[uint64]string{}
