@@ -259,11 +259,10 @@ func (j *job) short(path string) string {
 func (j *job) summary() {
 	python, configs := 0, 0
 	for _, f := range j.files {
-		switch f.kind {
-		case "python":
+		switch {
+		case f.kind == "python" && !f.config:
 			python++
-		case "":
-		default:
+		case f.kind != "":
 			configs++
 		}
 	}
@@ -271,5 +270,5 @@ func (j *job) summary() {
 	if len(j.targets) == 0 {
 		servers = append(servers, "no server or application was found in them")
 	}
-	j.notes = append([]string{strings.Join(append([]string{fmt.Sprintf("looked at %d files of Python with %d lines, and %d configurations", python, j.py.Lines(), configs)}, servers...), "; ")}, j.notes...)
+	j.notes = append([]string{strings.Join(append([]string{fmt.Sprintf("looked at %d files of Python and %d configurations, %d lines of Python in all", python, configs, j.py.Lines())}, servers...), "; ")}, j.notes...)
 }

@@ -97,7 +97,8 @@ func (in *interp) application(s Spec, notes *[]string) {
 		if len(f.Body) == 1 && len(f.Errors) == 0 {
 			if x, ok := f.Body[0].(*pysrc.ExprStmt); ok {
 				in.frames = append(in.frames, s.Kind+" calls "+attr+" of "+name)
-				e := newEnv(m.env, m)
+				// The expression stands in no file.
+				e := newEnv(m.env, &module{name: m.name, env: m.env})
 				e.function = true
 				in.eval(x.X, e)
 				in.frames = in.frames[:0]
