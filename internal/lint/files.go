@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"forkproof/internal/serverconf"
 )
@@ -119,7 +120,7 @@ func (j *job) file(path string, named bool) {
 		f.config = serverconf.IsGunicorn(path)
 	}
 	if f.kind == "" && named {
-		if h, err := os.Open(path); err == nil {
+		if h, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0); err == nil {
 			line, _ := bufio.NewReader(io.LimitReader(h, 256)).ReadString('\n')
 			_ = h.Close() // only read
 			if strings.HasPrefix(line, "#!") && strings.Contains(line, "python") {
@@ -137,7 +138,7 @@ func (j *job) file(path string, named bool) {
 
 // text reads a configuration.
 func (j *job) text(path string) (string, bool) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		j.note(fmt.Sprintf("%s could not be read: %v", j.short(path), errors.Unwrap(err)))
 		return "", false

@@ -100,6 +100,7 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 			j.add(j.py.Script(ctx, f.path, j.paths(f.path, nil)))
 		}
 	}
+	j.single()
 	j.suppress()
 	j.relative()
 	slices.SortStableFunc(j.findings, byPlace)
@@ -161,6 +162,19 @@ next:
 		}
 		j.findings = append(j.findings, f)
 	}
+}
+
+// single leaves out what another finding of the same place says better.
+func (j *job) single() {
+	told := make(map[finding.Place]bool)
+	for _, f := range j.findings {
+		if f.Rule == finding.ForkWithThreads && f.Place != nil {
+			told[*f.Place] = true
+		}
+	}
+	j.findings = slices.DeleteFunc(j.findings, func(f finding.Finding) bool {
+		return f.Rule == finding.ForkWithoutExec && f.Place != nil && told[*f.Place]
+	})
 }
 
 // syntax says what of the files that were named could not be read.

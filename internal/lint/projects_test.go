@@ -155,3 +155,19 @@ func TestProjects(t *testing.T) {
 	}
 	t.Logf("%d projects, %d healthy: precision %.3f, recall %.3f (%d right, %d wrong, %d missing)", len(all), healthy, s.precision(), s.recall(), s.right, s.wrong, s.missing)
 }
+
+// TestBlind lints projects that were written after the rules and before they were
+// first run on them. What it found then is in docs/lint.md; since then the rules
+// may not get worse.
+func TestBlind(t *testing.T) {
+	all := projects(t, "testdata/blind/*.txtar")
+	var s score
+	for _, p := range all {
+		got := p.found(t)
+		s.add(got, p.want)
+		if !slices.Equal(got, p.want) {
+			t.Errorf("%s: got\n  %s\nwant\n  %s", p.name, strings.Join(got, "\n  "), strings.Join(p.want, "\n  "))
+		}
+	}
+	t.Logf("%d projects: precision %.3f, recall %.3f (%d right, %d wrong, %d missing)", len(all), s.precision(), s.recall(), s.right, s.wrong, s.missing)
+}

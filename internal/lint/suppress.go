@@ -2,7 +2,6 @@ package lint
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -75,12 +74,12 @@ func (j *job) ignores(f file) []*ignore {
 		}
 		return out
 	}
-	b, err := os.ReadFile(f.path)
-	if err != nil || !strings.Contains(string(b), marker) {
+	text, ok := j.text(f.path)
+	if !ok || !strings.Contains(text, marker) {
 		return nil
 	}
 	n := 0
-	for line := range strings.Lines(string(b)) {
+	for line := range strings.Lines(text) {
 		n++
 		i := strings.IndexAny(line, "#;")
 		if i < 0 {

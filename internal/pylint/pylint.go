@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"unicode/utf8"
 
 	"forkproof/internal/finding"
@@ -99,7 +100,8 @@ func (a *Analyzer) read(path string) (*source, error) {
 		return s, nil
 	}
 	a.sources[path] = nil
-	f, err := os.Open(path)
+	// A pipe under a module's name must not keep us waiting for a writer.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

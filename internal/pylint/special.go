@@ -381,6 +381,11 @@ func (in *interp) fork(at place, e *env) {
 	if e != nil && execs(e) {
 		return
 	}
+	for i := len(in.hooks) - 1; i >= 0; i-- {
+		if h := in.hooks[i]; h.when == "before" {
+			in.call(h.fn, nil, at, e)
+		}
+	}
 	in.forks(at, "os.fork()", true)
 }
 

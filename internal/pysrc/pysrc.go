@@ -20,7 +20,7 @@ const MaxSize = 32 << 20
 func Read(b []byte) (*File, string) {
 	src, bad := Decode(b)
 	f := Parse(src)
-	if bad != nil {
+	if bad != nil && (len(f.Errors) == 0 || f.Errors[0].Pos != bad.Pos) {
 		f.Errors = append([]*SyntaxError{bad}, f.Errors...)
 	}
 	return f, src
