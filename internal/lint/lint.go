@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -108,20 +109,20 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 		if err := writeBaseline(req.Baseline, j.findings); err != nil {
 			return nil, err
 		}
-		j.note(fmt.Sprintf("%d findings were written to the baseline %s", len(j.findings), req.Baseline))
+		j.note(fmt.Sprintf("written to the baseline %s: %s", req.Baseline, count(len(j.findings), "finding")))
 		j.findings = nil
 	}
 	if base != nil {
 		known, stale := base.subtract(&j.findings)
 		if known > 0 {
-			j.note(fmt.Sprintf("%d findings are in the baseline %s and were left out", known, req.Baseline))
+			j.note(fmt.Sprintf("left out, as the baseline %s has it: %s", req.Baseline, count(known, "finding")))
 		}
 		if stale > 0 {
-			j.note(fmt.Sprintf("%d entries of the baseline %s are found no more: write it anew with --write-baseline", stale, req.Baseline))
+			j.note(fmt.Sprintf("found no more: %s of the baseline %s; write it anew with --write-baseline", count(stale, "entry"), req.Baseline))
 		}
 	}
 	j.summary()
-	return &finding.Document{Schema: finding.SchemaV1, Command: "lint", Targets: j.targets, Findings: j.findings, Notes: j.notes}, nil
+	return &finding.Document{Schema: finding.SchemaV1, Command: "lint", Host: finding.Host{Arch: runtime.GOARCH}, Targets: j.targets, Findings: j.findings, Notes: j.notes}, nil
 }
 
 func byPlace(a, b finding.Finding) int {
@@ -136,6 +137,18 @@ func bool2int(b bool) int {
 		return 1
 	}
 	return 0
+}
+
+// count is a number with its noun.
+func count(n int, noun string) string {
+	switch {
+	case n == 1:
+	case strings.HasSuffix(noun, "y"):
+		noun = strings.TrimSuffix(noun, "y") + "ies"
+	default:
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
 }
 
 // note keeps what could not be looked at, once.
@@ -284,5 +297,5 @@ func (j *job) summary() {
 	if len(j.targets) == 0 {
 		servers = append(servers, "no server or application was found in them")
 	}
-	j.notes = append([]string{strings.Join(append([]string{fmt.Sprintf("looked at %d files of Python and %d configurations, %d lines of Python in all", python, configs, j.py.Lines())}, servers...), "; ")}, j.notes...)
+	j.notes = append([]string{strings.Join(append([]string{fmt.Sprintf("looked at %s of Python and %s; %s of Python in all", count(python, "file"), count(configs, "configuration"), count(j.py.Lines(), "line"))}, servers...), "; ")}, j.notes...)
 }

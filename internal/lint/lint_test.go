@@ -170,7 +170,7 @@ func TestBaseline(t *testing.T) {
 		t.Fatal(err)
 	}
 	doc, _ := told(t, Request{Paths: []string{dir}, Baseline: base}, dir)
-	if notes := strings.Join(doc.Notes, "\n"); !strings.Contains(notes, "are found no more") {
+	if notes := strings.Join(doc.Notes, "\n"); !strings.Contains(notes, "found no more: 1 entry") {
 		t.Errorf("what is stale is not told: %s", notes)
 	}
 	if err := os.WriteFile(base, []byte("{}"), 0o644); err != nil {

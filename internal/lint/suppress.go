@@ -1,7 +1,6 @@
 package lint
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -127,7 +126,7 @@ func (j *job) suppress() {
 		return gone
 	})
 	if left > 0 {
-		j.note(fmt.Sprintf("%d findings were left out as comments ask", left))
+		j.note("left out, as comments ask: " + count(left, "finding"))
 	}
 	for _, ig := range all {
 		say := func(sev finding.Severity, title, why, do string) {

@@ -18,7 +18,7 @@ import (
 
 // every is which part of the standard library is read: one file of so many. All
 // of it takes a minute on two processors.
-var every = flag.Int("stdlib.every", 9, "read one file of so many of each standard library")
+var every = flag.Int("stdlib.every", 29, "read one file of so many of each standard library")
 
 // TestStandardLibrary compares trees with those of CPython's own parser, node by
 // node with names, values and places, in the four versions there is a root folder of.
@@ -39,7 +39,7 @@ func TestStandardLibrary(t *testing.T) {
 				some = append(some, f)
 			}
 		}
-		if len(some) < 300 / *every {
+		if len(some) < 1000 / *every {
 			t.Fatalf("%d files of %d: the test looks at the wrong folders", len(some), len(files))
 		}
 		compare(t, root, some)

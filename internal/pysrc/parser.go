@@ -10,6 +10,10 @@ const maxDepth = 1500
 // a.b.c, a + b + c. Who walks the tree goes as deep.
 const maxChain = 3_000
 
+// maxErrors is how many statements of one file may be in error: one with more is
+// no Python.
+const maxErrors = 2000
+
 // parser makes a tree of tokens. An error ends the statement that it is in, by a
 // panic with a value of type failure that statement catches.
 type parser struct {
@@ -123,6 +127,11 @@ func (p *parser) soft(word string) bool { return p.tok.kind == tName && p.text(p
 func (p *parser) block(top bool) []Stmt {
 	var out []Stmt
 	for {
+		if len(p.file.Errors) >= maxErrors && p.tok.kind != tEOF {
+			p.file.Errors = append(p.file.Errors, &SyntaxError{p.tok.from, "too many errors: the rest of the file was left out"})
+			p.i = len(p.tokens) - 1
+			p.tok = p.tokens[p.i]
+		}
 		switch p.tok.kind {
 		case tEOF:
 			return out
@@ -234,7 +243,10 @@ func (p *parser) suite() []Stmt {
 	out := p.block(false)
 	p.leave()
 	// The block ends with its last statement, not with the dedent.
-	end := out[len(out)-1].At().End
+	end := p.last
+	if len(out) > 0 {
+		end = out[len(out)-1].At().End
+	}
 	if p.tok.kind == tDedent {
 		p.next()
 	}
