@@ -207,6 +207,11 @@ func (j *job) syntax() error {
 			continue
 		}
 		j.add(found)
+		if !f.config && strings.HasPrefix(filepath.Base(f.path), "gunicorn") {
+			// gunicorn_web.py and the like: what it sets says what it is.
+			conf, err := j.py.Config(f.path)
+			f.config = err == nil && conf.IsGunicorn()
+		}
 	}
 	return nil
 }
@@ -295,7 +300,7 @@ func (j *job) summary() {
 	}
 	var servers []string
 	if len(j.targets) == 0 {
-		servers = append(servers, "no server or application was found in them")
+		servers = append(servers, "no server or application was found in them: name one, --server gunicorn 'module:app'")
 	}
 	j.notes = append([]string{strings.Join(append([]string{fmt.Sprintf("looked at %s of Python and %s; %s of Python in all", count(python, "file"), count(configs, "configuration"), count(j.py.Lines(), "line"))}, servers...), "; ")}, j.notes...)
 }

@@ -231,6 +231,46 @@ func TestPreload(t *testing.T) {
 	}
 }
 
+// TestNothingSays has code of which nothing says how it is served.
+func TestNothingSays(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		files map[string]string
+		paths []string
+		want  string
+	}{
+		{"a file that was named", map[string]string{"jobs.py": starts}, []string{"jobs.py"}, "jobs.py:2:1 thread-before-fork info"},
+		{"a file that was found", map[string]string{"jobs.py": starts}, []string{"."}, ""},
+		{"a plain WSGI application", map[string]string{"web.py": starts + "def application(environ, start_response): return []\n"}, []string{"."}, "web.py:2:1 thread-before-fork info"},
+		{"an object with the name of one", map[string]string{"web.py": starts + "app = build()\n"}, []string{"."}, "web.py:2:1 thread-before-fork info"},
+		{"a hook without an application", map[string]string{"gunicorn.conf.py": "import os\npreload_app = True\ndef post_fork(server, worker):\n    os.environ['OMP_NUM_THREADS'] = '1'\n"}, []string{"."}, "gunicorn.conf.py:4:5 late-environment info"},
+		{"the same without preloading", map[string]string{"gunicorn.conf.py": "import os\ndef post_fork(server, worker):\n    os.environ['OMP_NUM_THREADS'] = '1'\n"}, []string{"."}, ""},
+		{"two configurations and one application", map[string]string{"gunicorn_a.py": "bind = ':1'\npreload_app = True\n", "gunicorn_b.py": "bind = ':2'\nworkers = 3\n", "app.py": "from flask import Flask\napp = Flask('x')\n" + starts}, []string{"."}, "app.py:4:1 thread-before-fork warning"},
+		{"a module with the name gunicorn", map[string]string{"gunicorn_client.py": starts + "app = Flask('x')\n"}, []string{"."}, "gunicorn_client.py:2:1 thread-before-fork info"},
+		{"an application of another folder", map[string]string{"deploy/Procfile": "web: gunicorn --preload web:app\n", "backend/web.py": starts}, []string{"."}, "backend/web.py:2:1 thread-before-fork warning"},
+		{"a folder that only the image has", map[string]string{"Dockerfile": "WORKDIR /srv\nCMD [\"gunicorn\", \"--chdir\", \"/srv/backend\", \"--preload\", \"web:app\"]\n", "backend/web.py": starts}, []string{"."}, "backend/web.py:2:1 thread-before-fork warning"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := write(t, tt.files)
+			var req Request
+			for _, p := range tt.paths {
+				req.Paths = append(req.Paths, filepath.Join(dir, p))
+			}
+			doc, err := Run(context.Background(), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, f := range doc.Findings {
+				got = append(got, fmt.Sprintf("%s:%d:%d %s %s", strings.TrimPrefix(f.Place.File, dir+"/"), f.Place.Line, f.Place.Column, f.Rule, f.Severity))
+			}
+			if strings.Join(got, "|") != tt.want {
+				t.Errorf("got %q, want %q; %v", got, tt.want, doc.Notes)
+			}
+		})
+	}
+}
+
 // TestKnowledge sees that what is known of libraries agrees with the facts.
 func TestKnowledge(t *testing.T) {
 	base, err := facts.Load()

@@ -62,6 +62,7 @@ func (j *job) servers() []server {
 	// Configurations that no command names: their application may say so itself,
 	// or is guessed.
 	guessed := j.guess()
+	told := withApp
 	for _, f := range j.files {
 		if !f.config || used[f.path] {
 			continue
@@ -74,7 +75,8 @@ func (j *job) servers() []server {
 			continue
 		}
 		apps := slices.DeleteFunc(slices.Clone(guessed), func(g server) bool { return g.Kind != "gunicorn" })
-		if withApp || len(apps) == 0 {
+		if told || len(apps) == 0 || len(out) > maxGuessed*2 {
+			j.note(fmt.Sprintf("%s does not say which application it is for: name it, --server gunicorn 'module:app'", j.short(f.path)))
 			out = append(out, s)
 			continue
 		}
@@ -287,15 +289,28 @@ func (j *job) located(app string, paths []string) []string {
 // maxGuessed bounds the applications that are guessed.
 const maxGuessed = 12
 
+// given reports whether a file was named itself, and not found in a folder.
+func (j *job) given(path string) bool {
+	return slices.ContainsFunc(j.req.Paths, func(p string) bool {
+		abs, err := filepath.Abs(p)
+		return err == nil && abs == path
+	})
+}
+
 // guess finds the applications that the code looks made for, where nothing says
 // how they are served.
 func (j *job) guess() []server {
-	var out []server
+	var out, weak []server
 	for _, f := range j.files {
 		if f.kind != "python" || f.config {
 			continue
 		}
-		for _, e := range j.py.Entries(f.path) {
+		entries := j.py.Entries(f.path)
+		if len(entries) == 0 && j.given(f.path) {
+			// Whoever names a module wants to know what it does when it is loaded.
+			entries = []pylint.Entry{{Kind: "gunicorn", Line: 1}}
+		}
+		for _, e := range entries {
 			module, root := moduleName(f.path)
 			s := server{forks: true, why: "nothing says how it is served", stated: serverconf.Place{File: f.path, Line: e.Line}}
 			s.Kind, s.App, s.Paths = e.Kind, module, j.paths(f.path, []string{root})
@@ -311,10 +326,15 @@ func (j *job) guess() []server {
 			case "no":
 				s.Preload, s.why = serverconf.No, "as --preload says"
 			}
-			if len(out) < maxGuessed {
+			if e.Weak {
+				weak = append(weak, s)
+			} else if len(out) < maxGuessed {
 				out = append(out, s)
 			}
 		}
+	}
+	if !slices.ContainsFunc(out, func(s server) bool { return s.Kind == "gunicorn" }) {
+		out = append(out, weak[:min(len(weak), maxGuessed)]...)
 	}
 	return out
 }

@@ -462,4 +462,7 @@ func (in *interp) setenv(name string, at place) {
 		}
 	}
 	in.set[name] = true
+	if in.hooking == "post_fork" && in.blind && in.preloaded {
+		in.late(name, v.ReadBy[0], v, place{}, at)
+	}
 }

@@ -46,6 +46,8 @@ type interp struct {
 	found    []finding.Finding
 	weak     int // what is assigned stands only where nothing is known yet
 	hooking  string
+	// blind: the application is not known. preloaded: it was loaded in the master.
+	blind, preloaded bool
 }
 
 // hook is a function that a library runs at or around the fork.
@@ -154,6 +156,10 @@ func (in *interp) external(name string, at place) value {
 	root, _, _ := strings.Cut(name, ".")
 	if _, ok := in.loaded[root]; !ok {
 		in.loaded[root] = at
+		if a := in.known.exact["import "+root]; a != nil && !in.worker && at.src != nil && !in.set["OMP_NUM_THREADS"] && !in.set["OPENBLAS_NUM_THREADS"] {
+			o := &object{name: "import " + root, api: a, made: at, lived: at, live: true, method: "made"}
+			in.made(o)
+		}
 	}
 	return extern(name)
 }

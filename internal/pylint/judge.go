@@ -91,6 +91,8 @@ func (o *object) title() string {
 		return noun + " is started before the fork"
 	case o.api.What == "lock":
 		return noun + " is held at the fork"
+	case strings.HasPrefix(o.name, "import "):
+		return noun + " is loaded before the fork"
 	case o.api.What == "compute":
 		return noun + " computes before the fork"
 	case o.api.What == "random":
@@ -116,6 +118,9 @@ func (in *interp) evidence(o *object, at place) []string {
 	path := o.path
 	if len(path) > maxTrail {
 		path = append(append(append([]string{}, path[:3]...), fmt.Sprintf("(%d more steps)", len(path)-maxTrail)), path[len(path)-maxTrail+4:]...)
+	}
+	if strings.HasPrefix(name, "import ") {
+		return append(out, append(path, fmt.Sprintf("%s: %s", at, name))...)
 	}
 	return append(out, append(path, fmt.Sprintf("%s: %s()", at, strings.TrimSuffix(name, "()")))...)
 }
@@ -146,6 +151,12 @@ func (in *interp) late(name, lib string, v *variable, from, at place) {
 		Evidence: []string{fmt.Sprintf("%s: imports %s", from, lib), fmt.Sprintf("%s: sets %s", at, name)},
 		Remedy:   []string{"Set it in the environment of the server (systemd: Environment=, Dockerfile: ENV, gunicorn: --env), or before the first import; threadpoolctl changes it later."},
 		Sources:  []string{v.Source}}
+	if from.src == nil {
+		// Nobody knows what the application loads.
+		f.Severity = finding.Info
+		f.Title = fmt.Sprintf("%s is set in a worker, which has no effect on what the application has loaded before the fork", name)
+		f.Evidence = f.Evidence[1:]
+	}
 	if in.hooking != "" {
 		f.Evidence = append([]string{"the server runs the hook " + in.hooking}, f.Evidence...)
 	}

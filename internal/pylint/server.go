@@ -15,13 +15,14 @@ import (
 // of its workers do with it. notes say what could not be followed.
 func (a *Analyzer) Server(ctx context.Context, s Spec) (found []finding.Finding, notes []string) {
 	in := a.interp(ctx, s.Paths)
+	in.blind = true
 	conf := in.configuration(s)
 	preload := s.Preload != serverconf.No
 	if preload {
 		in.application(s, &notes)
 	}
 	in.masterHooks(s, conf)
-	in.worker = true
+	in.worker, in.preloaded = true, preload
 	in.workerHooks(s, conf, preload)
 	if !preload {
 		in.application(s, &notes)
@@ -87,6 +88,7 @@ func (in *interp) application(s Spec, notes *[]string) {
 			return
 		}
 	}
+	in.blind = false
 	if s.Kind == "celery" {
 		in.celeryModules(m)
 		return
@@ -279,6 +281,8 @@ type Entry struct {
 	// Name is what is served: a variable, or "create_app()".
 	Name string
 	Line int
+	// Weak: it has the name of an application, and no more is known.
+	Weak bool
 }
 
 // makers are the calls that make an application, by their last name.
@@ -304,15 +308,20 @@ func (a *Analyzer) Entries(path string) []Entry {
 			}
 			name := dotted(c.Func)
 			if kind := makers[name[strings.LastIndexByte(name, '.')+1:]]; kind != "" {
-				out = append(out, Entry{kind, n.ID, int(s.Start.Line)})
+				out = append(out, Entry{Kind: kind, Name: n.ID, Line: int(s.Start.Line)})
+			} else if n.ID == "app" || n.ID == "application" {
+				out = append(out, Entry{"gunicorn", n.ID, int(s.Start.Line), true})
 			}
 		case *pysrc.FunctionDef:
 			if (s.Name == "create_app" || s.Name == "make_app") && factory.Kind == "" && !s.Async {
-				factory = Entry{"gunicorn", s.Name + "()", int(s.Start.Line)}
+				factory = Entry{Kind: "gunicorn", Name: s.Name + "()", Line: int(s.Start.Line)}
+			}
+			if (s.Name == "app" || s.Name == "application") && len(s.Params) == 2 {
+				out = append(out, Entry{"gunicorn", s.Name, int(s.Start.Line), true})
 			}
 		}
 	}
-	if factory.Kind != "" && !slices.ContainsFunc(out, func(e Entry) bool { return e.Kind == "gunicorn" }) {
+	if factory.Kind != "" && !slices.ContainsFunc(out, func(e Entry) bool { return e.Kind == "gunicorn" && !e.Weak }) {
 		out = append(out, factory)
 	}
 	return out

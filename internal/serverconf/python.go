@@ -179,6 +179,21 @@ func (c *Python) assign(target, value pysrc.Expr, conditional bool) {
 	c.Values[n.ID], c.Lines[n.ID] = text, line
 }
 
+// usual are settings of which a configuration of gunicorn has some.
+var usual = []string{"bind", "workers", "worker_class", "preload_app", "wsgi_app", "timeout", "worker_connections", "accesslog", "errorlog", "loglevel"}
+
+// IsGunicorn reports whether a file is a configuration of gunicorn by what it
+// sets: at least two of the usual settings and hooks.
+func (c *Python) IsGunicorn() bool {
+	n := len(c.WorkerHooks())
+	for _, s := range usual {
+		if c.Lines[s] > 0 {
+			n++
+		}
+	}
+	return n >= 2
+}
+
 // Is says whether a setting is true.
 func (c *Python) Is(name string) Tri {
 	switch v, ok := c.Values[name]; {
