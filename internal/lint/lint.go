@@ -98,7 +98,13 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 			return nil, err
 		}
 		if f.kind == "python" && !f.config {
-			j.add(j.py.Script(ctx, f.path, j.paths(f.path, nil)))
+			found, serves := j.py.Script(ctx, f.path, j.paths(f.path, nil))
+			if serves {
+				s := server{forks: true, why: "the program is the master itself", stated: serverconf.Place{File: f.path, Line: 1}}
+				s.Kind, s.Preload = "gunicorn", serverconf.Yes
+				j.target(s, found)
+			}
+			j.add(found)
 		}
 	}
 	j.single()
@@ -218,6 +224,27 @@ func (j *job) syntax() error {
 
 // judge follows one server.
 func (j *job) judge(s server) {
+	var found []finding.Finding
+	if s.forks {
+		switch s.Kind {
+		case "gunicorn", "uwsgi", "celery":
+			var notes []string
+			found, notes = j.py.Server(j.ctx, s.Spec)
+			for _, n := range notes {
+				j.note(n)
+			}
+		default:
+			for _, h := range s.Hazards {
+				found = append(found, pylint.Hazard(h))
+			}
+		}
+	}
+	j.add(found)
+	j.target(s, found)
+}
+
+// target keeps what was learnt of a server.
+func (j *job) target(s server, found []finding.Finding) {
 	t := finding.Target{Role: "server", Server: s.Kind, Name: s.name(), Command: s.App, Verdict: "clear"}
 	says := []string{}
 	if s.why != "" {
@@ -231,20 +258,7 @@ func (j *job) judge(s server) {
 		short = "nothing is forked"
 	}
 	t.Answers = []finding.Answer{{Question: "Is the application loaded before the fork?", Short: short, Says: says}}
-	before := len(j.findings)
-	if s.forks {
-		switch s.Kind {
-		case "gunicorn", "uwsgi", "celery":
-			found, notes := j.py.Server(j.ctx, s.Spec)
-			j.add(found)
-			t.Notes = notes
-		default:
-			for _, h := range s.Hazards {
-				j.add([]finding.Finding{pylint.Hazard(h)})
-			}
-		}
-	}
-	for _, f := range j.findings[before:] {
+	for _, f := range found {
 		if f.Severity > finding.Info {
 			t.Verdict = "hazards"
 		}
@@ -252,10 +266,6 @@ func (j *job) judge(s server) {
 	if s.Preload == serverconf.Unknown && t.Verdict == "clear" {
 		t.Verdict = "unknown"
 	}
-	for _, n := range t.Notes {
-		j.note(n)
-	}
-	t.Notes = nil
 	j.targets = append(j.targets, t)
 }
 

@@ -55,7 +55,7 @@ func spread(args []arg) []arg {
 	for i, a := range args {
 		if l, ok := a.v.(*list); ok && a.star == 1 {
 			out := append([]arg{}, args[:i]...)
-			for _, v := range l.elts {
+			for _, v := range l.elts[:min(len(l.elts), maxElts)] {
 				out = append(out, arg{v: v})
 			}
 			return append(out, spread(args[i+1:])...)
@@ -83,7 +83,7 @@ func (in *interp) collection(name string, x value, args []arg, at place, e *env)
 		l.elts = append(l.elts, args[len(args)-1].v)
 	case l != nil && name == "extend" && len(args) > 0:
 		if more, ok := args[0].v.(*list); ok && len(l.elts) < maxElts {
-			l.elts = append(l.elts, more.elts...)
+			l.elts = join(l, more).elts
 		}
 	case l != nil && (name == "pop" || name == "copy"):
 		return in.iterate(l)

@@ -57,7 +57,7 @@ func (in *interp) eval(x pysrc.Expr, e *env) value {
 			v := in.eval(y, e)
 			if _, ok := y.(*pysrc.Starred); ok {
 				if more, ok := v.(*list); ok {
-					l.elts = append(l.elts, more.elts...)
+					l = join(l, more)
 				}
 				continue
 			}
@@ -85,7 +85,7 @@ func (in *interp) eval(x pysrc.Expr, e *env) value {
 			}
 		case *list:
 			if b, ok := b.(*list); ok && x.Op == "+" {
-				return &list{append(append([]value{}, a.elts...), b.elts...)}
+				return join(a, b)
 			}
 		}
 	case *pysrc.UnaryOp:

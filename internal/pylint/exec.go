@@ -49,7 +49,7 @@ func (in *interp) stmt(s pysrc.Stmt, e *env) flow {
 		v := in.eval(s.Value, e)
 		if old, ok := in.eval(s.Target, e).(*list); ok {
 			if more, ok := v.(*list); ok {
-				in.assign(s.Target, &list{append(append([]value{}, old.elts...), more.elts...)}, e)
+				in.assign(s.Target, join(old, more), e)
 			}
 			break
 		}
@@ -320,6 +320,10 @@ func (in *interp) assign(t pysrc.Expr, v value, e *env) {
 		case *class:
 			in.replaced(x.env.vars[t.Attr], v)
 			x.env.vars[t.Attr] = v
+		case *method:
+			if s, ok := v.(string); ok && t.Attr == "worker_pool" && root(x.obj.name) == "celery" {
+				in.pool = s
+			}
 		case extern:
 			if x == "uwsgi" && t.Attr == "post_fork_hook" {
 				in.hooks = append(in.hooks, hook{"worker", v, "uwsgi.post_fork_hook"})

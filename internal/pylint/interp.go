@@ -48,6 +48,10 @@ type interp struct {
 	hooking  string
 	// blind: the application is not known. preloaded: it was loaded in the master.
 	blind, preloaded bool
+	// pool is Celery's pool where the program sets it; serves: the program is a
+	// gunicorn itself.
+	pool   string
+	serves bool
 }
 
 // hook is a function that a library runs at or around the fork.

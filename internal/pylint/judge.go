@@ -14,6 +14,9 @@ const forkDocs = "https://docs.python.org/3/library/os.html#os.fork"
 
 // judge makes findings of what is alive at the fork.
 func (in *interp) judge(s Spec, conf *module) {
+	if s.Kind == "celery" && in.pool != "" && in.pool != "prefork" && in.pool != "processes" {
+		return // nothing is forked
+	}
 	threads := false
 	var unmended []string
 	seen := make(map[string]bool)

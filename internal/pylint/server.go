@@ -203,25 +203,32 @@ func (f *function) node() pysrc.Node {
 	return f.lambda
 }
 
-// Script judges a program that is no server: whether it forks while it has
-// threads.
-func (a *Analyzer) Script(ctx context.Context, path string, paths []string) []finding.Finding {
+// scripting are words without one of which no program forks.
+var scripting = []string{"fork", "multiprocessing", "ProcessPoolExecutor", "gunicorn.app"}
+
+// Script judges a program that is run by itself: whether it forks while it has
+// threads, or is a gunicorn of its own (serves), of which the program is the master.
+func (a *Analyzer) Script(ctx context.Context, path string, paths []string) (found []finding.Finding, serves bool) {
 	src, err := a.read(path)
-	if err != nil || !strings.Contains(src.text, "fork") && !strings.Contains(src.text, "multiprocessing") && !strings.Contains(src.text, "ProcessPoolExecutor") {
-		return nil
+	if err != nil || !slices.ContainsFunc(scripting, func(w string) bool { return strings.Contains(src.text, w) }) {
+		return nil, false
 	}
 	in := a.interp(ctx, scriptPaths(path, paths))
 	m := &module{name: "__main__"}
 	m.env = newEnv(nil, m)
 	m.env.vars["__name__"] = "__main__"
 	in.run(m, path, place{}, "python runs "+filepath.ToSlash(path))
+	if in.serves {
+		in.judge(Spec{Kind: "gunicorn", Preload: serverconf.Yes}, nil)
+		return in.found, true
+	}
 	out := in.found[:0:0]
 	for _, f := range in.found {
 		if f.Rule == finding.ForkWithThreads {
 			out = append(out, f)
 		}
 	}
-	return append(out, a.forks(src, out)...)
+	return append(out, a.forks(src, out)...), false
 }
 
 // forks finds calls of os.fork that no exec follows, wherever they stand: what a

@@ -36,6 +36,9 @@ func (in *interp) special(name string, o *object, args []arg, at place, e *env) 
 		return in.processes(name, args, at)
 	}
 	switch name {
+	case "gunicorn.app.base.BaseApplication().run", "gunicorn.app.base.Application().run", "gunicorn.app.wsgiapp.WSGIApplication().run":
+		in.serves = true
+		return nil, true
 	case "pty.fork":
 		in.fork(at, e)
 		return nil, true
@@ -271,12 +274,18 @@ func (in *interp) celery(name string, args []arg, at place) (value, bool) {
 	case strings.HasSuffix(name, ".config_from_object"):
 		if s, ok := first(args, "obj").(string); ok {
 			if m := in.load(strings.TrimPrefix(s, "django.conf:"), at); m != nil {
+				if p, ok := m.env.vars["worker_pool"].(string); ok {
+					in.pool = p
+				}
 				strings1(m.env.vars["imports"], "")
 				strings1(m.env.vars["include"], "")
 			}
 		}
 		return nil, true
 	case strings.HasSuffix(name, ".conf.update"):
+		if p, ok := named(args, "worker_pool").(string); ok {
+			in.pool = p
+		}
 		strings1(named(args, "imports"), "")
 		strings1(named(args, "include"), "")
 		return nil, true

@@ -201,3 +201,15 @@ func objects(v value, depth int, visit func(*object)) {
 func escape(v value) {
 	objects(v, 0, func(o *object) { o.escaped = true })
 }
+
+// maxList bounds a list: one that a program makes longer is known in part.
+const maxList = 512
+
+// join is a list of what two lists hold.
+func join(a, b *list) *list {
+	out := &list{make([]value, 0, min(len(a.elts)+len(b.elts), maxList))}
+	for _, l := range []*list{a, b} {
+		out.elts = append(out.elts, l.elts[:min(len(l.elts), maxList-len(out.elts))]...)
+	}
+	return out
+}
