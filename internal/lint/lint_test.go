@@ -146,6 +146,18 @@ func TestSuppressionOfConfigurations(t *testing.T) {
 	}
 }
 
+// TestSuppressionElsewhere names the configuration alone: comments count in what it
+// leads to.
+func TestSuppressionElsewhere(t *testing.T) {
+	dir := write(t, map[string]string{
+		"Procfile": "web: gunicorn --preload app:app\n",
+		"app.py":   "import threading\nthreading.Thread(target=print).start()  # forkproof: ignore[thread-before-fork] short\nthreading.Thread(target=id).start()\n",
+	})
+	if _, got := told(t, Request{Paths: []string{filepath.Join(dir, "Procfile")}}, dir); got != "app.py:3:1 thread-before-fork" {
+		t.Error(got)
+	}
+}
+
 func TestBaseline(t *testing.T) {
 	dir := write(t, map[string]string{"Procfile": "web: gunicorn --preload app:app\n", "app.py": starts})
 	base := filepath.Join(dir, "baseline.json")

@@ -111,6 +111,7 @@ func (j *job) server(c *serverconf.Server, used map[string]bool) server {
 	base := filepath.Dir(c.File)
 	s := server{forks: c.Forks, stated: c.Place}
 	s.Kind, s.App, s.Preload, s.At, s.Hazards = c.Kind, c.App, c.Preload, c.PreloadAt, c.Hazards
+	s.Env = c.Env
 	if strings.HasPrefix(s.App, "$") {
 		s.App = "" // a variable of the shell that starts it
 	}

@@ -109,6 +109,13 @@ func (j *job) suppress() {
 			all = append(all, ig)
 		}
 	}
+	// A configuration alone leads to sources that were not named.
+	for _, f := range j.findings {
+		if f.Place == nil || !strings.HasSuffix(f.Place.File, ".py") || byFile[f.Place.File] != nil || j.walked(f.Place.File) {
+			continue
+		}
+		byFile[f.Place.File] = append(j.ignores(file{path: f.Place.File, kind: "python"}), &ignore{})
+	}
 	left := 0
 	j.findings = slices.DeleteFunc(j.findings, func(f finding.Finding) bool {
 		if f.Place == nil {
@@ -148,6 +155,10 @@ func (j *job) suppress() {
 			say(finding.Info, "a comment ignores what is not found here", "The code was changed, or the comment stands on another line than the finding.", "Delete the comment.")
 		}
 	}
+}
+
+func (j *job) walked(path string) bool {
+	return slices.ContainsFunc(j.files, func(f file) bool { return f.path == path })
 }
 
 // about reports whether a comment speaks of a finding.

@@ -450,9 +450,9 @@ func (a *Analyzer) yields(f *pysrc.FunctionDef) bool {
 }
 
 // setenv notes that an environment variable is set.
-func (in *interp) setenv(name string, at place) {
+func (in *interp) setenv(name string, to value, at place) {
 	v := in.known.variables[name]
-	if v == nil || in.set[name] {
+	if v == nil || in.set[name] != "" {
 		return
 	}
 	for _, lib := range v.ReadBy {
@@ -461,7 +461,10 @@ func (in *interp) setenv(name string, at place) {
 			return
 		}
 	}
-	in.set[name] = true
+	in.set[name] = "?"
+	if s, ok := to.(string); ok && s != "" {
+		in.set[name] = s
+	}
 	if in.hooking == "post_fork" && in.blind && in.preloaded {
 		in.late(name, v.ReadBy[0], v, place{}, at)
 	}

@@ -336,7 +336,7 @@ func (in *interp) assign(t pysrc.Expr, v value, e *env) {
 		switch x := x.(type) {
 		case extern:
 			if s, ok := key.(string); ok && x == "os.environ" {
-				in.setenv(s, in.at(t, e))
+				in.setenv(s, v, in.at(t, e))
 			}
 		case *dict:
 			if s, ok := key.(string); ok {

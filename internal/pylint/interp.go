@@ -30,7 +30,9 @@ type interp struct {
 	heap    []*object
 	// loaded are the packages that are not ours, with where each was first imported.
 	loaded map[string]place
-	set    map[string]bool // environment variables that were set before
+	// set are environment variables that were set before what reads them was
+	// loaded, with their values; "?" for one that is computed.
+	set map[string]string
 	// steps, depth and nest are bounded.
 	steps, depth, nest int
 	// frames is how the program came to where it is, outermost first.
@@ -62,7 +64,7 @@ type hook struct {
 }
 
 func (a *Analyzer) interp(ctx context.Context, paths []string) *interp {
-	return &interp{a: a, ctx: ctx, known: known(), paths: paths, modules: make(map[string]*module), loaded: make(map[string]place), set: make(map[string]bool), mended: make(map[*API]bool)}
+	return &interp{a: a, ctx: ctx, known: known(), paths: paths, modules: make(map[string]*module), loaded: make(map[string]place), set: make(map[string]string), mended: make(map[*API]bool)}
 }
 
 // spent reports whether to stop: the bounds are reached, or nobody waits any more.
@@ -160,7 +162,7 @@ func (in *interp) external(name string, at place) value {
 	root, _, _ := strings.Cut(name, ".")
 	if _, ok := in.loaded[root]; !ok {
 		in.loaded[root] = at
-		if a := in.known.exact["import "+root]; a != nil && !in.worker && at.src != nil && !in.set["OMP_NUM_THREADS"] && !in.set["OPENBLAS_NUM_THREADS"] {
+		if a := in.known.exact["import "+root]; a != nil && !in.worker && at.src != nil && in.set["OMP_NUM_THREADS"] == "" && in.set["OPENBLAS_NUM_THREADS"] == "" {
 			o := &object{name: "import " + root, api: a, made: at, lived: at, live: true, method: "made"}
 			in.made(o)
 		}

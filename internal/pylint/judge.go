@@ -22,7 +22,7 @@ func (in *interp) judge(s Spec, conf *module) {
 	seen := make(map[string]bool)
 	for _, o := range in.heap {
 		sev, ok := o.severity()
-		if !ok || in.mended[o.api] {
+		if !ok || in.mended[o.api] || in.single(o) {
 			continue
 		}
 		at := o.made
@@ -64,6 +64,12 @@ func (in *interp) judge(s Spec, conf *module) {
 			Why:      "What the application made while it was loaded is the master's, and nothing replaces it in the workers.",
 			Evidence: unmended, Remedy: []string{"Add " + what + " that drops it and makes it anew; forkproof remedy writes one."}, Sources: []string{forkDocs}})
 	}
+}
+
+// single reports whether a library that computes does so with one thread: a
+// variable said so before it was loaded. A device is another matter.
+func (in *interp) single(o *object) bool {
+	return o.live && o.api.Single != "" && in.set[o.api.Single] == "1" && o.method != "cuda" && o.method != "to" && !strings.Contains(o.name, "cuda") && !strings.HasPrefix(o.name, "cupy")
 }
 
 // Hazard is the finding of a setting.

@@ -33,6 +33,7 @@ type API struct {
 	Through  bool     `toml:"through"`
 	Local    bool     `toml:"local"`
 	Forks    bool     `toml:"forks"`
+	Single   string   `toml:"single"`
 	Fact     string   `toml:"fact"`
 	Why      string   `toml:"why"`
 	Remedy   []string `toml:"remedy"`

@@ -38,7 +38,9 @@ type Spec struct {
 	Preload serverconf.Tri
 	// At is what says so: the line to which a missing hook belongs.
 	At serverconf.Place
-	// Late: a thread's hazard is made worse by a setting that stands here.
+	// Env is the environment that the server is started in, as far as it is known.
+	Env map[string]string
+	// Hazards are those of its settings.
 	Hazards []serverconf.Hazard
 }
 

@@ -16,6 +16,9 @@ import (
 func (a *Analyzer) Server(ctx context.Context, s Spec) (found []finding.Finding, notes []string) {
 	in := a.interp(ctx, s.Paths)
 	in.blind = true
+	for k, v := range s.Env {
+		in.set[k] = v
+	}
 	conf := in.configuration(s)
 	preload := s.Preload != serverconf.No
 	if preload {

@@ -211,16 +211,20 @@ func (in *interp) system(name string, args []arg, at place, e *env) (value, bool
 					in.settings = m
 				}
 			}
-			in.setenv(s, at)
+			var to value
+			if len(args) > 1 {
+				to = args[1].v
+			}
+			in.setenv(s, to, at)
 		}
 		return nil, true
 	case "os.environ.update":
 		for _, a := range args {
 			if a.name != "" {
-				in.setenv(a.name, at)
+				in.setenv(a.name, a.v, at)
 			} else if d, ok := a.v.(*dict); ok {
 				for _, k := range sortedKeys(d.m) {
-					in.setenv(k, at)
+					in.setenv(k, d.m[k], at)
 				}
 			}
 		}

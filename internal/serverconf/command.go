@@ -138,11 +138,12 @@ func Command(words []string, env map[string]Setting, at Place) (s *Server, ok bo
 			words = words[i:]
 			continue
 		case strings.HasPrefix(name, "gunicorn"):
-			return gunicorn(words[1:], env, at), true
+			return within(gunicorn(words[1:], env, at), env), true
 		case strings.HasPrefix(name, "uwsgi"):
-			return uwsgiCommand(words[1:], env, at), true
+			return within(uwsgiCommand(words[1:], env, at), env), true
 		case name == "celery":
-			return celery(words[1:], env, at)
+			s, ok := celery(words[1:], env, at)
+			return within(s, env), ok
 		case name == "puma" || name == "pumactl":
 			return pumaCommand(words[1:], at), true
 		}
@@ -167,6 +168,23 @@ func Command(words []string, env map[string]Setting, at Place) (s *Server, ok bo
 		}
 	}
 	return nil, false
+}
+
+// within adds the environment to what a server's own options set.
+func within(s *Server, env map[string]Setting) *Server {
+	for k, v := range env {
+		if _, ok := s.Env[k]; !ok {
+			s.setenv(k, v.Value)
+		}
+	}
+	return s
+}
+
+func (s *Server) setenv(name, value string) {
+	if s.Env == nil {
+		s.Env = make(map[string]string)
+	}
+	s.Env[name] = value
 }
 
 func with(env map[string]Setting, name string, v Setting) map[string]Setting {
@@ -215,6 +233,10 @@ func gunicornArgs(s *Server, words []string, at Place) {
 			}
 		case "chdir":
 			s.Dir = value
+		case "env":
+			if k, v, ok := strings.Cut(value, "="); ok {
+				s.setenv(k, v)
+			}
 		case "pythonpath":
 			s.Paths = append(s.Paths, strings.Split(value, ",")...)
 		case "":

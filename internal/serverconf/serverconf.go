@@ -54,6 +54,8 @@ type Server struct {
 	// Forks is false where the server has no worker processes: Celery with
 	// --pool=threads, Puma without workers.
 	Forks bool
+	// Env is the environment that it is started in, as far as it is said there.
+	Env map[string]string
 	// Settings are the others, by their long names without dashes.
 	Settings map[string]Setting
 	// Hazards are settings that are hazards by themselves.

@@ -61,6 +61,10 @@ func (s *Server) uwsgi(name, value string, at Place) {
 		s.Dir = value
 	case "pythonpath", "python-path", "pp":
 		s.Paths = append(s.Paths, value)
+	case "env":
+		if k, v, ok := strings.Cut(value, "="); ok {
+			s.setenv(strings.TrimSpace(k), strings.TrimSpace(v))
+		}
 	case "lazy":
 		name = "lazy-apps"
 	case "workers":
