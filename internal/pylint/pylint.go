@@ -142,7 +142,7 @@ func (a *Analyzer) Comments(path string) ([]pysrc.Comment, error) {
 }
 
 // maxErrors bounds what is said of one file that is no Python.
-const maxErrors = 5
+const maxErrors = 3
 
 // Syntax says what of a file could not be read, each with its place. ok is false
 // where the file itself could not be.

@@ -82,6 +82,9 @@ func (in *interp) application(s Spec, notes *[]string) {
 	} else {
 		in.frames = append(in.frames, s.Kind+" loads "+s.App)
 		m = in.load(name, place{})
+		if i := strings.LastIndexByte(name, '.'); m == nil && i > 0 && s.Kind == "celery" {
+			m = in.load(name[:i], place{}) // module.attribute
+		}
 		in.frames = in.frames[:0]
 		if m == nil {
 			*notes = append(*notes, "the application "+s.App+" was not found: no module "+name+" in "+strings.Join(s.Paths, ", "))
