@@ -50,6 +50,7 @@ x = a \
     + b
 1 << n - 1 >> 2 + 3 * 4 | a & b ^ c | d == e < f or not g and h or i if j else k
 -a ** -b * c // d % e @ f - g + h << i & j ^ k | l
+a ^ b & c | d << e & f ^ g
 not a in b is c and d or e and (f or g)
 lambda: a if b else c, d
 await_ = a.b(c)[d].e ** f.g() - -h
