@@ -41,7 +41,7 @@ func (in *interp) call(f value, args []arg, at place, e *env) value {
 			in.use(f, "__call__", at)
 		}
 		if f.name != "" {
-			return in.external1(f.name, f.name+"()", f, args, at)
+			return in.foreignCall(f.name, f.name+"()", f, args, at)
 		}
 	}
 	for _, a := range args {
@@ -266,7 +266,7 @@ func (in *interp) identify(o *object, name string, args []arg, at place) {
 		if v, ok := a.v.(bool); ok && !v {
 			for _, l := range o.api.Lazy {
 				if l == a.name+"=False" {
-					o.conditional = true
+					o.lazy = true
 				}
 			}
 		}
@@ -275,14 +275,14 @@ func (in *interp) identify(o *object, name string, args []arg, at place) {
 		}
 	}
 	in.made(o)
-	if is(o.api.Active, "made") && !o.conditional {
+	if is(o.api.Active, "made") && !o.lazy {
 		in.use(o, "made", at)
 	}
 }
 
-// external1 is the result of a call of something that is not ours: key is what was
+// foreignCall is the result of a call of something that is not ours: key is what was
 // called, name what its result is called.
-func (in *interp) external1(key, name string, from *object, args []arg, at place) value {
+func (in *interp) foreignCall(key, name string, from *object, args []arg, at place) value {
 	o := &object{name: name, made: at}
 	if from != nil {
 		if from.api != nil && !from.api.Through {
@@ -292,7 +292,7 @@ func (in *interp) external1(key, name string, from *object, args []arg, at place
 		}
 	}
 	for _, a := range args {
-		objects(a.v, 0, func(x *object) {
+		objects(a.v, func(x *object) {
 			switch {
 			case x == from || len(o.via) > 8:
 			case x.api != nil && !x.api.Through:
@@ -354,7 +354,7 @@ func (in *interp) callMethod(m *method, args []arg, at place, e *env) value {
 		if o.api == nil && len(o.via) > 0 && (last == "start" || last == "submit") {
 			in.use(o.via[0], last, at)
 		}
-		return in.external1(full, full+"()", o, args, at)
+		return in.foreignCall(full, full+"()", o, args, at)
 	}
 	for _, a := range args {
 		escape(a.v)
@@ -382,13 +382,13 @@ func (in *interp) callExtern(name string, args []arg, at place, e *env) value {
 		}
 		return &object{name: name + "()", made: at}
 	}
-	return in.external1(name, name+"()", nil, args, at)
+	return in.foreignCall(name, name+"()", nil, args, at)
 }
 
 func anyObject(args []arg) bool {
 	found := false
 	for _, a := range args {
-		objects(a.v, 0, func(o *object) { found = found || o.api != nil || len(o.via) > 0 })
+		objects(a.v, func(o *object) { found = found || o.api != nil || len(o.via) > 0 })
 	}
 	return found
 }
@@ -434,6 +434,9 @@ func named(args []arg, name string) value {
 
 // yields reports whether a function is a generator.
 func (a *Analyzer) yields(f *pysrc.FunctionDef) bool {
+	if is, ok := a.generators[f]; ok {
+		return is
+	}
 	found := false
 	for _, s := range f.Body {
 		pysrc.Walk(s, func(n pysrc.Node) bool {
@@ -446,6 +449,7 @@ func (a *Analyzer) yields(f *pysrc.FunctionDef) bool {
 			return !found
 		})
 	}
+	a.generators[f] = found
 	return found
 }
 

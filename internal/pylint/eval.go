@@ -336,7 +336,8 @@ func (in *interp) classAttr(c *class, name string, depth int) (value, bool) {
 	}
 	if b := foreign(c, 0); b != nil && !strings.HasPrefix(name, "__") {
 		if b, ok := b.(extern); ok {
-			if known().roots[root(string(b))] && strings.HasPrefix(string(b), "django.db") || strings.HasPrefix(string(b), "sqlalchemy") || strings.HasPrefix(string(b), "sqlmodel") {
+			// Attributes of the classes of models: Model.objects, Base.metadata.
+			if strings.HasPrefix(string(b), "django.db") || strings.HasPrefix(string(b), "sqlalchemy") || strings.HasPrefix(string(b), "sqlmodel") {
 				return b + extern("."+name), true
 			}
 			return nil, false

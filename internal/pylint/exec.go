@@ -254,7 +254,7 @@ func (in *interp) with(s *pysrc.With, e *env) flow {
 	for _, v := range open {
 		switch c := v.(type) {
 		case *closing:
-			objects(c.obj, 0, func(o *object) { in.end(o, "close") })
+			objects(c.obj, func(o *object) { in.end(o, "close") })
 		case *object:
 			switch {
 			case c.class != nil:

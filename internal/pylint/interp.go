@@ -141,7 +141,7 @@ func (in *interp) leave() { in.frames = in.frames[:len(in.frames)-1] }
 // collect ends what lived in a scope that is left, and that nothing else keeps.
 func (in *interp) collect(first int, kept value) {
 	var keep map[*object]bool
-	objects(kept, 0, func(o *object) {
+	objects(kept, func(o *object) {
 		if keep == nil {
 			keep = make(map[*object]bool)
 		}
@@ -262,7 +262,7 @@ func (in *interp) replaced(old, v value) {
 	if !in.worker || old == v {
 		return
 	}
-	objects(old, 0, func(o *object) {
+	objects(old, func(o *object) {
 		if o.master && o.api != nil && o.api.What != "thread" {
 			o.renewed = true
 		}

@@ -50,11 +50,13 @@ type Analyzer struct {
 	sources map[string]*source
 	// folder is a cache of which names a folder has.
 	folders map[string]map[string]bool
+	// generators says which functions are such, of those that were called.
+	generators map[*pysrc.FunctionDef]bool
 }
 
 // New returns an Analyzer.
 func New() *Analyzer {
-	return &Analyzer{sources: make(map[string]*source), folders: make(map[string]map[string]bool)}
+	return &Analyzer{sources: make(map[string]*source), folders: make(map[string]map[string]bool), generators: make(map[*pysrc.FunctionDef]bool)}
 }
 
 // source is a file of Python.

@@ -136,11 +136,13 @@ func TestBounds(t *testing.T) {
 		fmt.Fprintf(&chain, "def f%d(x): return f%d(f%d(x))\n", i, i+1, i+1)
 	}
 	for name, src := range map[string]string{
-		"calls that double":      chain.String() + "f0(1)\n",
-		"loops in loops":         strings.Repeat("l = [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]\n", 1) + "x = [" + strings.Repeat("[", 6) + "1" + strings.Repeat(" for i in l]", 6) + "]\n" + "y = [1" + strings.Repeat(" for i in l", 9) + "]\n",
-		"lists that double":      "l = [1, 2]\n" + strings.Repeat("l += l\n", 60),
-		"texts that double":      "s = 'ab'\n" + strings.Repeat("s = s + s\n", 60),
-		"objects within objects": "class A:\n  pass\na = A()\n" + strings.Repeat("b = A(); b.x = a; b.y = a; a.p = b; a = b\n", 300) + "f(a)\n",
+		"calls that double":       chain.String() + "f0(1)\n",
+		"loops in loops":          strings.Repeat("l = [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]\n", 1) + "x = [" + strings.Repeat("[", 6) + "1" + strings.Repeat(" for i in l]", 6) + "]\n" + "y = [1" + strings.Repeat(" for i in l", 9) + "]\n",
+		"lists that double":       "l = [1, 2]\n" + strings.Repeat("l += l\n", 60),
+		"texts that double":       "s = 'ab'\n" + strings.Repeat("s = s + s\n", 60),
+		"tables of tables":        "a = [" + strings.Repeat("1, ", 600) + "]\nb = [" + strings.Repeat("a, ", 600) + "]\nc = [" + strings.Repeat("b, ", 600) + "]\n" + strings.Repeat("f(c)\n", 300),
+		"calls of long functions": "def f(n):\n  f(n); f(n); f(n)\n" + strings.Repeat("  x = 1 + 2\n", 20_000) + "f(1)\n",
+		"objects within objects":  "class A:\n  pass\na = A()\n" + strings.Repeat("b = A(); b.x = a; b.y = a; a.p = b; a = b\n", 300) + "f(a)\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

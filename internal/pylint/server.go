@@ -1,6 +1,7 @@
 package pylint
 
 import (
+	"cmp"
 	"context"
 	"path/filepath"
 	"slices"
@@ -246,7 +247,7 @@ func (a *Analyzer) forks(src *source, known []finding.Finding) []finding.Finding
 		if f, ok := s.(*pysrc.ImportFrom); ok && (f.Module == "os" || f.Module == "pty") {
 			for _, n := range f.Names {
 				if n.Name == "fork" || n.Name == "forkpty" {
-					names[max(n.As, n.Name)] = true
+					names[cmp.Or(n.As, n.Name)] = true
 				}
 			}
 		}

@@ -185,7 +185,7 @@ func elements(v value) []value {
 // query is a list of what a database is asked for: Django asks only now.
 func (in *interp) query(v value, at place) {
 	if o, ok := v.(*object); ok && strings.HasPrefix(o.name, "django.db.models.Model.objects.") {
-		in.external1("django.db.models.Model.objects.first", "", nil, nil, at)
+		in.foreignCall("django.db.models.Model.objects.first", "", nil, nil, at)
 	}
 }
 
@@ -258,7 +258,7 @@ func (in *interp) celery(name string, args []arg, at place) (value, bool) {
 		}
 		return nil, true
 	}
-	strings1 := func(v value, suffix string) {
+	imports := func(v value, suffix string) {
 		for _, x := range elements(v) {
 			if s, ok := x.(string); ok {
 				in.later = append(in.later, s+suffix)
@@ -267,10 +267,10 @@ func (in *interp) celery(name string, args []arg, at place) (value, bool) {
 	}
 	switch {
 	case name == "celery.Celery" || name == "celery.app.Celery":
-		strings1(named(args, "include"), "")
+		imports(named(args, "include"), "")
 	case strings.HasSuffix(name, ".autodiscover_tasks"):
 		if v := first(args, "packages"); v != nil {
-			strings1(v, ".tasks")
+			imports(v, ".tasks")
 		} else {
 			in.later = append(in.later, " tasks of Django")
 		}
@@ -281,8 +281,8 @@ func (in *interp) celery(name string, args []arg, at place) (value, bool) {
 				if p, ok := m.env.vars["worker_pool"].(string); ok {
 					in.pool = p
 				}
-				strings1(m.env.vars["imports"], "")
-				strings1(m.env.vars["include"], "")
+				imports(m.env.vars["imports"], "")
+				imports(m.env.vars["include"], "")
 			}
 		}
 		return nil, true
@@ -290,8 +290,8 @@ func (in *interp) celery(name string, args []arg, at place) (value, bool) {
 		if p, ok := named(args, "worker_pool").(string); ok {
 			in.pool = p
 		}
-		strings1(named(args, "imports"), "")
-		strings1(named(args, "include"), "")
+		imports(named(args, "imports"), "")
+		imports(named(args, "include"), "")
 		return nil, true
 	}
 	return nil, false

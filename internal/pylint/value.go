@@ -102,7 +102,7 @@ type object struct {
 	escaped       bool
 	master        bool // made before the fork
 	spawns        bool // multiprocessing that does not fork
-	conditional   bool
+	lazy          bool // it was told not to connect
 	usedAfterFork bool
 }
 
@@ -162,9 +162,18 @@ func (o *object) severity() (s finding.Severity, ok bool) {
 	return severity(o.api.Idle)
 }
 
-// objects are those that a value holds.
-func objects(v value, depth int, visit func(*object)) {
-	if depth > 4 {
+// maxHeld bounds how many parts of a value are looked at: tables of constants are
+// large, and hold nothing.
+const maxHeld = 2000
+
+// objects visits those that a value holds.
+func objects(v value, visit func(*object)) {
+	left := maxHeld
+	held(v, 0, &left, visit)
+}
+
+func held(v value, depth int, left *int, visit func(*object)) {
+	if *left--; depth > 4 || *left < 0 {
 		return
 	}
 	switch v := v.(type) {
@@ -172,34 +181,34 @@ func objects(v value, depth int, visit func(*object)) {
 		visit(v)
 		if v.class != nil {
 			for _, a := range v.attrs {
-				objects(a, depth+1, visit)
+				held(a, depth+1, left, visit)
 			}
 		}
 	case *method:
 		visit(v.obj)
 	case *list:
 		for _, e := range v.elts {
-			objects(e, depth+1, visit)
+			held(e, depth+1, left, visit)
 		}
 	case *dict:
 		for _, e := range v.m {
-			objects(e, depth+1, visit)
+			held(e, depth+1, left, visit)
 		}
 	case *partial:
-		objects(v.fn, depth+1, visit)
+		held(v.fn, depth+1, left, visit)
 		for _, a := range v.args {
-			objects(a.v, depth+1, visit)
+			held(a.v, depth+1, left, visit)
 		}
 	case *closing:
-		objects(v.obj, depth+1, visit)
+		held(v.obj, depth+1, left, visit)
 	case *function:
-		objects(v.self, depth+1, visit)
+		held(v.self, depth+1, left, visit)
 	}
 }
 
 // escape marks what a value holds as kept by something that outlives the call.
 func escape(v value) {
-	objects(v, 0, func(o *object) { o.escaped = true })
+	objects(v, func(o *object) { o.escaped = true })
 }
 
 // maxList bounds a list: one that a program makes longer is known in part.

@@ -109,14 +109,14 @@ func (p *parser) fields(out []*FormattedValue) []*FormattedValue {
 		case p.tok.kind == tFMiddle:
 			p.next()
 		case p.is(opLBrace):
-			out = append(out, p.field1())
+			out = append(out, p.replacement())
 		default:
 			return out
 		}
 	}
 }
 
-func (p *parser) field1() *FormattedValue {
+func (p *parser) replacement() *FormattedValue {
 	p.enter()
 	from := p.tok.from
 	p.next()

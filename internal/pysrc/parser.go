@@ -89,7 +89,7 @@ func (p *parser) fail(message string) {
 
 func (p *parser) span(from Pos) Span { return Span{from, p.last} }
 
-// enter bounds the depth of the tree; it returns what undoes it.
+// enter bounds the depth of the tree; leave undoes it.
 func (p *parser) enter() {
 	if p.depth++; p.depth > maxDepth {
 		p.fail("it is nested too deeply")
@@ -509,7 +509,7 @@ func (p *parser) try() Stmt {
 func (p *parser) with(from Pos, async bool) Stmt {
 	p.expect(kwWith)
 	s := &With{Async: async}
-	if p.is(opLParen) && p.tokens[p.closing()+1].sub == opColon && p.try1(func() { s.Items = p.parenthesised() }) {
+	if p.is(opLParen) && p.tokens[p.closing()+1].sub == opColon && p.attempt(func() { s.Items = p.parenthesised() }) {
 		s.Body = p.suite()
 		s.Span = p.span(from)
 		return s
@@ -571,8 +571,8 @@ func (p *parser) closing() int {
 	return len(p.tokens) - 2
 }
 
-// try1 runs f; where that fails, it goes back to where it began and returns false.
-func (p *parser) try1(f func()) (ok bool) {
+// attempt runs f; where that fails, it goes back to where it began and returns false.
+func (p *parser) attempt(f func()) (ok bool) {
 	i, tok, last, depth := p.i, p.tok, p.last, p.depth
 	defer func() {
 		if r := recover(); r != nil {
