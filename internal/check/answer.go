@@ -8,6 +8,7 @@ import (
 	"forkproof/internal/facts"
 	"forkproof/internal/finding"
 	"forkproof/internal/forkserver"
+	"forkproof/internal/serverconf"
 )
 
 // answer answers the four questions that people ask.
@@ -121,9 +122,9 @@ func (s *subject) preloading() finding.Answer {
 	}
 	q.Says = append(q.Says, against...)
 	switch s.preload {
-	case yes:
+	case serverconf.Yes:
 		q.Says = append(q.Says, "it is loaded before the fork here")
-	case no:
+	case serverconf.No:
 		q.Says = append(q.Says, "it is loaded in each worker here")
 	}
 	return q
@@ -209,7 +210,7 @@ func (s *subject) hook(base *facts.Base) finding.Answer {
 	}
 	r, err := base.Remedy(server, s.version, ids)
 	if err != nil || len(r.Files) == 0 || len(ids) == 0 {
-		if s.config != nil && len(s.config.threads) > 0 {
+		if s.config != nil && len(s.config.Threads) > 0 {
 			q.Short = "threads"
 			q.Says = append(q.Says, "the threads that the configuration starts in the master; see below")
 			return q

@@ -28,6 +28,7 @@ import (
 	"forkproof/internal/image"
 	"forkproof/internal/libc"
 	"forkproof/internal/proc"
+	"forkproof/internal/serverconf"
 )
 
 // Errors that callers tell apart.
@@ -123,7 +124,7 @@ func host() finding.Host {
 
 // subjects finds what the request is about.
 func (j *job) subjects(req Request, doc *finding.Document) ([]*subject, error) {
-	var conf *config
+	var conf *serverconf.Python
 	if req.Config != "" {
 		f, err := os.OpenFile(req.Config, os.O_RDONLY|unix.O_NONBLOCK, 0)
 		if err != nil {
@@ -133,7 +134,7 @@ func (j *job) subjects(req Request, doc *finding.Document) ([]*subject, error) {
 		if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
 			return nil, fmt.Errorf("read the configuration: %s is no regular file (%w)", req.Config, errors.Join(err, ErrNothing))
 		}
-		if conf, err = readConfig(f, req.Config); err != nil {
+		if conf, err = serverconf.ReadPython(f, req.Config); err != nil {
 			return nil, err
 		}
 	}
@@ -143,7 +144,7 @@ func (j *job) subjects(req Request, doc *finding.Document) ([]*subject, error) {
 		}
 		if conf != nil {
 			s.config, s.serverID = conf, forkserver.Gunicorn
-			if p := conf.is("preload_app"); p != no {
+			if p := conf.Is("preload_app"); p != serverconf.No {
 				s.preload = p
 			}
 		}
@@ -384,7 +385,7 @@ func (j *job) image(req Request) (*subject, error) {
 	for _, a := range argv {
 		s.guessServer(path.Base(a))
 		if a == "--preload" {
-			s.preload = yes
+			s.preload = serverconf.Yes
 		}
 	}
 	var found []string
@@ -421,8 +422,8 @@ func (j *job) image(req Request) (*subject, error) {
 		}
 		if c, err := openConfig(s.sys, name); err == nil {
 			s.config = c
-			if s.preload == unknown && c.is("preload_app") == yes {
-				s.preload = yes
+			if s.preload == serverconf.Unknown && c.Is("preload_app") == serverconf.Yes {
+				s.preload = serverconf.Yes
 			}
 		}
 	}
@@ -483,7 +484,7 @@ func keeper(programs []string) func(name string, size int64) image.Keep {
 			base == "rpmdb.sqlite", dir == "rpm" && (base == "Packages" || base == "Packages.db"),
 			base == "ld.so.conf", dir == "ld.so.conf.d":
 			return image.Content
-		case strings.HasPrefix(base, "gunicorn") && strings.HasSuffix(base, ".py") && size <= maxConfig:
+		case strings.HasPrefix(base, "gunicorn") && strings.HasSuffix(base, ".py") && size <= serverconf.MaxSize:
 			return image.Content
 		case strings.HasSuffix(dir, ".dist-info") && base == "METADATA", strings.HasSuffix(base, ".egg-info"):
 			return image.Name

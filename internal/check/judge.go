@@ -8,6 +8,7 @@ import (
 	"forkproof/internal/facts"
 	"forkproof/internal/finding"
 	"forkproof/internal/forkserver"
+	"forkproof/internal/serverconf"
 )
 
 // subject is one thing that is checked, as it was observed.
@@ -29,10 +30,10 @@ type subject struct {
 	// threads and connections are what workers lack or share.
 	threads, connections []finding.Finding
 	// preload: the application is loaded before the fork.
-	preload tri
+	preload serverconf.Tri
 	// hooksRun and pythonThreads are options of uWSGI.
 	hooksRun, pythonThreads bool
-	config                  *config
+	config                  *serverconf.Python
 	notes                   []string
 
 	verdict  facts.Verdict
@@ -233,7 +234,7 @@ func (s *subject) serverDefects(base *facts.Base) {
 	}
 	for _, known := range base.OfServer(s.serverID, s.version) {
 		d := known.Defect
-		if d.ID == "uwsgi-no-fork-hooks" && (s.hooksRun || s.preload == no) || d.ID == "puma-fork-worker" && !s.reforks() {
+		if d.ID == "uwsgi-no-fork-hooks" && (s.hooksRun || s.preload == serverconf.No) || d.ID == "puma-fork-worker" && !s.reforks() {
 			continue
 		}
 		f := finding.Finding{
@@ -291,25 +292,25 @@ func (s *subject) configHazards() {
 		s.add(finding.Finding{Rule: finding.ConfigHazard, Severity: sev, Confidence: finding.Inferred, Title: title, Why: why,
 			Evidence: evidence, Remedy: remedy, Sources: []string{"https://docs.gunicorn.org/en/stable/settings.html"}})
 	}
-	line := func(n int) string { return fmt.Sprintf("%s:%d", c.path, n) }
-	for _, n := range c.threads {
+	line := func(n int) string { return fmt.Sprintf("%s:%d", c.Path, n) }
+	for _, n := range c.Threads {
 		hazard(finding.Warning, "the configuration seems to start a thread in the master", "What the configuration runs outside of the workers' hooks runs in the master, before or between the forks: whatever lock the thread holds at a fork stays locked in the worker.",
 			[]string{line(n)}, []string{"Start it in post_fork or post_worker_init."})
 	}
 	preload := s.preload
-	if preload == unknown {
-		preload = c.is("preload_app")
+	if preload == serverconf.Unknown {
+		preload = c.Is("preload_app")
 	}
-	if preload == yes && len(c.workerHooks()) == 0 {
+	if preload == serverconf.Yes && len(c.WorkerHooks()) == 0 {
 		hazard(finding.Info, "the application is loaded before the fork, and no hook makes anything anew in the workers", "Connections, threads and random numbers that the application made while it was loaded are the master's.",
-			[]string{c.path + " defines neither post_fork nor post_worker_init"}, []string{"Define post_fork(server, worker), and drop and make anew there what must not be shared; forkproof remedy writes one."})
+			[]string{c.Path + " defines neither post_fork nor post_worker_init"}, []string{"Define post_fork(server, worker), and drop and make anew there what must not be shared; forkproof remedy writes one."})
 	}
-	if v, ok := c.number("timeout"); ok && v == 0 {
+	if v, ok := c.Number("timeout"); ok && v == 0 {
 		hazard(finding.Warning, neverKilled, "With timeout = 0 gunicorn waits for ever for a worker that is deadlocked, and serves with fewer workers.",
-			[]string{c.path + ": timeout = 0"}, []string{"Set timeout to what the slowest request takes, such as 30; forkproof inspect finds what hangs."})
+			[]string{c.Path + ": timeout = 0"}, []string{"Set timeout to what the slowest request takes, such as 30; forkproof inspect finds what hangs."})
 	}
-	if c.dynamic["preload_app"] {
-		s.notes = append(s.notes, c.path+" computes preload_app: whether the application is loaded before the fork is not known (the file is read, never run)")
+	if c.Dynamic["preload_app"] {
+		s.notes = append(s.notes, c.Path+" computes preload_app: whether the application is loaded before the fork is not known (the file is read, never run)")
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"forkproof/internal/inherit"
 	"forkproof/internal/libc"
 	"forkproof/internal/proc"
+	"forkproof/internal/serverconf"
 )
 
 // maxLinked bounds how many objects of a process are searched for what is linked
@@ -315,15 +316,15 @@ func (j *job) atFork(pid, from int, s *subject) {
 // can be told.
 func (j *job) configured(pid int, args []string, s *subject) {
 	if s.serverID == forkserver.Celery {
-		s.preload = yes
+		s.preload = serverconf.Yes
 		return
 	}
 	if s.serverID == forkserver.UWSGI {
-		s.preload = yes
+		s.preload = serverconf.Yes
 		for _, a := range args {
 			switch strings.TrimLeft(a, "-") {
 			case "lazy", "lazy-apps":
-				s.preload = no
+				s.preload = serverconf.No
 			case "py-call-uwsgi-fork-hooks", "py-call-osafterfork":
 				s.hooksRun = true
 			case "enable-threads":
@@ -346,7 +347,7 @@ func (j *job) configured(pid int, args []string, s *subject) {
 	for i, a := range args {
 		switch v, ok := strings.CutPrefix(a, "--config="); {
 		case a == "--preload":
-			s.preload = yes
+			s.preload = serverconf.Yes
 		case ok:
 			name = v
 		case (a == "-c" || a == "--config") && i+1 < len(args):
@@ -364,7 +365,7 @@ func (j *job) configured(pid int, args []string, s *subject) {
 	if c, err := openConfig(s.sys, name); err == nil && s.config == nil {
 		s.config = c
 	}
-	if s.config != nil && s.preload == unknown && s.config.is("preload_app") == yes {
-		s.preload = yes
+	if s.config != nil && s.preload == serverconf.Unknown && s.config.Is("preload_app") == serverconf.Yes {
+		s.preload = serverconf.Yes
 	}
 }

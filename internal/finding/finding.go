@@ -27,7 +27,29 @@ const (
 	LibcDefect         Rule = "libc-defect"
 	LibraryHazard      Rule = "library-hazard"
 	ConfigHazard       Rule = "config-hazard"
+	ThreadBeforeFork   Rule = "thread-before-fork"
+	ClientBeforeFork   Rule = "client-before-fork"
+	LockBeforeFork     Rule = "lock-before-fork"
+	LoopBeforeFork     Rule = "loop-before-fork"
+	AgentBeforeFork    Rule = "agent-before-fork"
+	ComputeBeforeFork  Rule = "compute-before-fork"
+	RandomBeforeFork   Rule = "random-before-fork"
+	HookUsesInherited  Rule = "hook-uses-inherited"
+	MissingHook        Rule = "missing-hook"
+	LateEnvironment    Rule = "late-environment"
+	ForkWithoutExec    Rule = "fork-without-exec"
+	UnreadableSource   Rule = "unreadable-source"
+	Suppression        Rule = "suppression"
 )
+
+// Rules returns all rules, in no order that means anything.
+func Rules() []Rule {
+	return []Rule{
+		DeadlockNobodyLeft, DeadlockOwnerGone, DeadlockCycle, DeadlockGILGone, SuspectedSpin, StuckInFork, OrphanedLock, VanishedThread, SharedConnection, SharedEventQueue,
+		SharedFileOffset, ForkWithThreads, LibcDefect, LibraryHazard, ConfigHazard, ThreadBeforeFork, ClientBeforeFork, LockBeforeFork, LoopBeforeFork, AgentBeforeFork,
+		ComputeBeforeFork, RandomBeforeFork, HookUsesInherited, MissingHook, LateEnvironment, ForkWithoutExec, UnreadableSource, Suppression,
+	}
+}
 
 // Severity says how much a finding matters. The order is that of the numbers:
 // a larger one is worse.
@@ -133,6 +155,9 @@ type Finding struct {
 	// TID is the thread that waits, 0 where the finding is about no thread.
 	TID  int   `json:"tid,omitempty"`
 	Lock *Lock `json:"lock,omitempty"`
+	// Place is where in a source file the finding is; nil where it is about a
+	// process.
+	Place *Place `json:"place,omitempty"`
 	// Fact is the id of the published defect or hazard behind the finding, which
 	// forkproof explain takes; empty where there is none.
 	Fact string `json:"fact,omitempty"`
@@ -149,6 +174,18 @@ type Finding struct {
 	Remedy []string `json:"remedy,omitempty"`
 	// Sources are public documents, bug ids or commits behind the finding.
 	Sources []string `json:"sources,omitempty"`
+}
+
+// Place is a part of a source file. Lines and columns count from 1, columns in
+// characters; the end is exclusive.
+type Place struct {
+	// File is a path as it was given or found, with "/" between its parts.
+	File string `json:"file"`
+	Line int    `json:"line"`
+	// Column, EndLine and EndColumn are 0 where they are not known.
+	Column    int `json:"column,omitempty"`
+	EndLine   int `json:"end_line,omitempty"`
+	EndColumn int `json:"end_column,omitempty"`
 }
 
 // Lock is a lock in a target's memory, named as well as it can be.

@@ -11,7 +11,7 @@ import (
 func documents() map[string]*finding.Document {
 	return map[string]*finding.Document{
 		"hung": hung(32, 3), "holds": holdsNow(), "armed": armed(), "owner": ownerKnown(), "mixed": mixed(), "none": none(), "check": checkedImage(), "hostile": hostileNames(), "stress": stressedOnce(), "compared": comparedTwo(),
-		"trace": tracedForks(),
+		"trace": tracedForks(), "lint": lintedProject(),
 	}
 }
 
@@ -241,4 +241,23 @@ func comparedTwo() *finding.Document {
 	doc.Comparison = &finding.Comparison{P: 0.0037, Difference: -0.018, Low: -0.0337, High: -0.0071, Verdict: "less"}
 	doc.Notes = []string{"short-lived children may have been missed"}
 	return doc
+}
+
+// lintedProject is a project with three findings in its source.
+func lintedProject() *finding.Document {
+	return &finding.Document{
+		Schema: finding.SchemaV1, Command: "lint", Version: "1.2.3", Host: finding.Host{Arch: "amd64"},
+		Targets: []finding.Target{{Role: "server", Server: "gunicorn", Name: "gunicorn (Procfile:1)", Command: "app:create_app()", Verdict: "hazards",
+			Answers: []finding.Answer{{Question: "Is the application loaded before the fork?", Short: "yes", Says: []string{"Procfile:1"}}}}},
+		Findings: []finding.Finding{
+			{Rule: finding.ThreadBeforeFork, Severity: finding.Warning, Confidence: finding.Inferred, Title: "a thread is started before the fork", Why: "The thread exists in the master alone.",
+				Place: &finding.Place{File: "app/jobs.py", Line: 12, Column: 5, EndLine: 12, EndColumn: 14}, Evidence: []string{"gunicorn calls create_app() of app", "app/__init__.py:9: calls start()"},
+				Remedy: []string{"Start it in each worker."}, Sources: []string{"https://docs.python.org/3/library/os.html#os.fork"}},
+			{Rule: finding.ThreadBeforeFork, Severity: finding.Warning, Confidence: finding.Inferred, Title: "a thread is started before the fork", Why: "The thread exists in the master alone.",
+				Place: &finding.Place{File: "app/a b\x1b[31m.py", Line: 3, Column: 1}, Remedy: []string{"Start it in each worker."}},
+			{Rule: finding.ClientBeforeFork, Severity: finding.Info, Confidence: finding.Inferred, Title: "an HTTP session is made before the fork (it is not in use there yet)", Why: "It connects on first use.",
+				Place: &finding.Place{File: "app/web.py", Line: 2}, Fact: "boto3"},
+		},
+		Notes: []string{"looked at 3 files of Python with 40 lines, and 1 configurations"},
+	}
 }

@@ -42,6 +42,9 @@ func blocks(doc *finding.Document) []*block {
 	for i := range doc.Findings {
 		f := &doc.Findings[i]
 		t := targets[f.PID]
+		if f.Place != nil {
+			t = nil // it is about a source, whatever serves it
+		}
 		th := threadOf(t, f.TID)
 		k := key(f, th)
 		b, ok := byKey[k]
@@ -81,6 +84,9 @@ func threadOf(t *finding.Target, tid int) *finding.Thread {
 func key(f *finding.Finding, th *finding.Thread) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\x00%d\x00%d\x00%s\x00", f.Rule, f.Severity, f.Confidence, impersonal(f, f.Title))
+	if f.Place != nil {
+		fmt.Fprintf(&b, "%s\x00", at(f.Place))
+	}
 	if l := f.Lock; l != nil {
 		// A name says more than an address: interpreters that wait on the stack
 		// have another one in each thread.

@@ -120,6 +120,9 @@ func viewOf(doc *finding.Document, b *block) blockView {
 		Rule: string(b.Rule), Confidence: b.Confidence.String(), Waits: b.waits(doc),
 		Why: prose(b.Why), Evidence: each(b.Evidence), Remedy: b.remedy(), Sources: each(b.Sources),
 	}
+	if b.Place != nil {
+		v.Title = at(b.Place) + ": " + v.Title
+	}
 	if r, ok := rule(b.Rule); ok {
 		v.RuleMean = r.Short
 	}

@@ -25,9 +25,10 @@ const (
 	afterFork     = "Then remove the cause: start threads, pools and clients in each worker after the fork (gunicorn's post_fork, uWSGI's @postfork, Celery's worker_process_init, Puma's before_worker_boot), or do not load the application before the fork."
 )
 
-// Rules returns all rules, worst first.
+// Rules returns all rules: those of processes, then those of sources, each worst
+// first.
 func Rules() []Rule {
-	return []Rule{
+	return append([]Rule{
 		{
 			Name: finding.DeadlockOwnerGone, Severity: finding.Critical, Confidence: "proven",
 			Short: "a thread waits for a lock whose recorded owner is no thread of this process",
@@ -113,10 +114,10 @@ func Rules() []Rule {
 			Do:    []string{"Open the file in each worker, or use pread and pwrite."},
 		},
 		{
-			Name: finding.ForkWithThreads, Severity: finding.Warning, Confidence: "observed",
+			Name: finding.ForkWithThreads, Severity: finding.Warning, Confidence: "observed; inferred by lint",
 			Short: "a process forks while it has several threads",
 			Means: "Each fork may copy a lock in its locked state. It is a hazard, not a hang.",
-			How:   "The parent had more than one thread at a fork.",
+			How:   "The parent had more than one thread at a fork; or its source starts a thread, and forks then.",
 			Do:    []string{afterFork},
 		},
 		{
@@ -137,10 +138,10 @@ func Rules() []Rule {
 			Name: finding.ConfigHazard, Severity: finding.Warning, Confidence: "known for a defect of the server's version; else inferred",
 			Short: "a setting, or this version of the server, makes forking more dangerous",
 			Means: "What the server or its configuration does may leave locks, threads or connections to the workers, or hide that a worker hangs.",
-			How:   "The server's version against a table with sources, its arguments, and a reading of gunicorn's configuration file, which is not run.",
+			How:   "The server's version against a table with sources, its arguments, and a reading of its configuration, which is not run.",
 			Do:    []string{"Change the setting, or the server's version."},
 		},
-	}
+	}, lintRules()...)
 }
 
 // rule looks one up.

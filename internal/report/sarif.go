@@ -87,7 +87,10 @@ type (
 		URI string `json:"uri"`
 	}
 	sarifRegion struct {
-		StartLine int `json:"startLine"`
+		StartLine   int `json:"startLine"`
+		StartColumn int `json:"startColumn,omitempty"`
+		EndLine     int `json:"endLine,omitempty"`
+		EndColumn   int `json:"endColumn,omitempty"`
 	}
 	sarifLogical struct {
 		Name               string `json:"name"`
@@ -203,6 +206,9 @@ func sarifResultOf(doc *finding.Document, b *block, index int) sarifResult {
 			r.Locations = append(r.Locations, loc)
 		}
 	}
+	if b.Place != nil {
+		r.Locations = []sarifLocation{{PhysicalLocation: physical(b.Place)}}
+	}
 	// Code scanning wants a file for each result: the program is one, where no
 	// line is known.
 	if (len(r.Locations) == 0 || r.Locations[0].PhysicalLocation == nil) && b.target != nil && path.IsAbs(b.target.Exe) {
@@ -269,7 +275,7 @@ func (r row) location() sarifLocation {
 	if path.IsAbs(r.File) {
 		loc.PhysicalLocation = &sarifPhysical{ArtifactLocation: sarifArtifact{fileURI(r.File)}}
 		if r.Line > 0 {
-			loc.PhysicalLocation.Region = &sarifRegion{r.Line}
+			loc.PhysicalLocation.Region = &sarifRegion{StartLine: r.Line}
 		}
 	}
 	return loc
@@ -293,6 +299,20 @@ func innermost(native []finding.NativeFrame, python []finding.PythonFrame) (sari
 		return rows[0].location(), true
 	}
 	return sarifLocation{}, false
+}
+
+// physical is a place in a source. A path within the folder that was looked at
+// stays relative: code hosts know their own root.
+func physical(p *finding.Place) *sarifPhysical {
+	uri := (&url.URL{Path: p.File}).String()
+	if path.IsAbs(p.File) {
+		uri = fileURI(p.File)
+	}
+	out := &sarifPhysical{ArtifactLocation: sarifArtifact{uri}}
+	if p.Line > 0 {
+		out.Region = &sarifRegion{p.Line, p.Column, p.EndLine, p.EndColumn}
+	}
+	return out
 }
 
 func fileURI(p string) string { return (&url.URL{Scheme: "file", Path: p}).String() }
@@ -324,6 +344,9 @@ func fingerprint(b *block) string {
 	}
 	if b.Lock == nil && b.thread == nil {
 		put(timeless(b.Title))
+	}
+	if b.Place != nil {
+		put(b.Place.File)
 	}
 	if b.Lock != nil {
 		put(b.Lock.Kind)

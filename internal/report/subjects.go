@@ -83,9 +83,9 @@ func called(t *finding.Target) string {
 	return fmt.Sprintf("process %d", t.PID)
 }
 
-// subjects are the targets of check, nil of any other command.
+// subjects are the targets of check and lint, nil of any other command.
 func subjects(doc *finding.Document) []subject {
-	if doc.Command != "check" {
+	if doc.Command != "check" && doc.Command != "lint" {
 		return nil
 	}
 	var out []subject

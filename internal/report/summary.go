@@ -35,8 +35,11 @@ type summary struct {
 // verdict sums up in one line; what could not be read is part of it, since
 // nothing is known of that.
 func verdict(doc *finding.Document) summary {
-	if doc.Command == "check" {
+	switch doc.Command {
+	case "check":
 		return checked(doc)
+	case "lint":
+		return linted(doc)
 	}
 	switch doc.Command {
 	case "stress":

@@ -57,6 +57,10 @@ func Text(w io.Writer, doc *finding.Document, opts Options) error {
 	if opts.Colour {
 		p.theme = colours
 	}
+	if doc.Command == "lint" {
+		p.source(doc)
+		return p.Flush()
+	}
 	v := verdict(doc)
 	p.wrap(v.Word+": "+v.Rest, p.of(v.Class), len(v.Word), "", "")
 	p.answers(doc)
