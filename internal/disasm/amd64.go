@@ -95,6 +95,11 @@ func decodeAMD64(code []byte, addr uint64) Inst {
 	if !ok || attr&aBad != 0 {
 		return bad(addr, 1)
 	}
+	if two && !d.vex && op >= 0x20 && op <= 0x23 && d.pos < len(d.code) {
+		// Control and debug registers: always two registers.
+		d.mod, d.rm, attr = 3, d.code[d.pos]&7|d.rex<<3&8, 0
+		d.pos++
+	}
 	if attr&aModRM != 0 && !d.modRM() {
 		return bad(addr, 1)
 	}
