@@ -33,7 +33,7 @@ type image struct {
 
 	functions map[uint64]*function
 	stubs     map[uint64]callee
-	inexact   map[uint64]uint64 // ends of functions without unwind tables
+	tables    map[uint64]uint64 // ends of objects without symbols
 }
 
 type dynSym struct {
@@ -58,7 +58,7 @@ const maxImports = 1 << 20
 func open(path string, file *elffile.File, debug bool) (*image, error) {
 	b := &image{
 		path: path, file: file, arch: disasm.AMD64,
-		functions: make(map[uint64]*function), stubs: make(map[uint64]callee), inexact: make(map[uint64]uint64),
+		functions: make(map[uint64]*function), stubs: make(map[uint64]callee), tables: make(map[uint64]uint64),
 	}
 	if file.Machine() == elf.EM_AARCH64 {
 		b.arch = disasm.ARM64

@@ -45,7 +45,7 @@ func (a *analysis) register(own []uint64) error {
 			a.note("handlers are passed on through more than %d functions; the outermost were not followed", maxPasses)
 			break
 		}
-		functions, err := a.callers(append(a.slotsOf(func(d dynSym) bool { return d.value != 0 && slices.Contains(fresh, d.value) }), fresh...))
+		functions, err := a.callers(slices.Concat(a.slotsFor(fresh), fresh))
 		if err == nil && pass == 0 {
 			var imported []uint64
 			imported, err = a.importCallers(registrars)
@@ -100,6 +100,17 @@ func (b *image) slotsOf(is func(dynSym) bool) []uint64 {
 	return out
 }
 
+// slotsFor are the places that the loader fills with one of the addresses.
+func (b *image) slotsFor(addrs []uint64) []uint64 {
+	out := b.slotsOf(func(d dynSym) bool { return d.value != 0 && slices.Contains(addrs, d.value) })
+	for _, r := range b.relative {
+		if slices.Contains(addrs, r.to) {
+			out = append(out, r.at)
+		}
+	}
+	return out
+}
+
 // callers are the starts of the functions that name one of targets: places that
 // the loader fills, or functions. Calls by way of stubs count.
 func (b *image) callers(targets []uint64) ([]uint64, error) {
@@ -119,7 +130,7 @@ func (b *image) callersBy(targets []uint64) (map[uint64][]uint64, error) {
 	}
 	type place struct{ at, target uint64 }
 	var places []place
-	stubs := make(map[uint64]uint64)
+	stubs := make(map[uint64]place)
 	add := func(at, target uint64) {
 		if len(places) < maxPlaces {
 			places = append(places, place{at, target})
@@ -127,16 +138,27 @@ func (b *image) callersBy(targets []uint64) (map[uint64][]uint64, error) {
 	}
 	err := b.sweep(targets, func(at, target uint64) {
 		if s, ok := b.stubAt(at); ok {
-			stubs[s] = target
+			stubs[s] = place{at, target}
 		} else {
 			add(at, target)
 		}
 	})
+	called := make(map[uint64]bool)
 	if err == nil && len(stubs) > 0 {
-		err = b.sweep(slices.Collect(maps.Keys(stubs)), func(at, target uint64) { add(at, stubs[target]) })
+		err = b.sweep(slices.Collect(maps.Keys(stubs)), func(at, target uint64) {
+			called[target] = true
+			add(at, stubs[target].target)
+		})
 	}
 	if err != nil {
 		return nil, err
+	}
+	for s, p := range stubs {
+		// What nobody goes to is the end of a function that was compiled to need no
+		// stubs, and looks like one.
+		if !called[s] {
+			add(p.at, p.target)
+		}
 	}
 	out := make(map[uint64][]uint64)
 	for _, p := range places {

@@ -18,10 +18,7 @@ const (
 // table are the addresses of code in the object at addr: the elements of a
 // static list of functions, or of a vtable.
 func (b *image) table(addr uint64) []uint64 {
-	end := addr + maxTable
-	if s, ok := b.syms.Lookup(addr); ok && s.Kind == symbol.Object && s.Size > 0 && !s.NoSize {
-		end = min(s.Value+s.Size, addr+16*maxTable)
-	}
+	end := b.tableEnd(addr)
 	i, _ := slices.BinarySearchFunc(b.relative, addr, func(r relative, a uint64) int { return cmp.Compare(r.at, a) })
 	var out []uint64
 	last := addr
@@ -36,6 +33,52 @@ func (b *image) table(addr uint64) []uint64 {
 		}
 	}
 	return append(out, b.tableBySymbols(addr, end)...)
+}
+
+// maxTables bounds how many tables of one file are measured by what refers to
+// their surroundings, which takes a search through all code.
+const maxTables = 32
+
+// tableEnd is where the object at addr ends: where its symbol says, else before
+// the next place that code or data refer to.
+func (b *image) tableEnd(addr uint64) uint64 {
+	if s, ok := b.syms.Lookup(addr); ok && s.Kind == symbol.Object && s.Size > 0 && !s.NoSize {
+		return min(s.Value+s.Size, addr+16*maxTable)
+	}
+	if end, ok := b.tables[addr]; ok {
+		return end
+	}
+	end := addr + maxTable
+	if len(b.tables) >= maxTables {
+		return end
+	}
+	for _, r := range b.relative {
+		if r.to > addr && r.to < end {
+			end = r.to
+		}
+	}
+	var around []uint64
+	for a := addr; a < end; a += 8 {
+		around = append(around, a)
+	}
+	// Who refers to the object may refer to its second field, too. Damage shows
+	// elsewhere: a table that is too long is no harm.
+	users, others := make(map[uint64]bool), make(map[uint64]uint64)
+	_ = b.sweep(around, func(at, target uint64) {
+		f, _, _ := b.bounds(at)
+		if target == addr {
+			users[f] = true
+		} else if old, ok := others[f]; !ok || target < old {
+			others[f] = target
+		}
+	})
+	for f, target := range others {
+		if !users[f] {
+			end = min(end, target)
+		}
+	}
+	b.tables[addr] = end
+	return end
 }
 
 // tableBySymbols are the addresses that come from exported functions' names, and

@@ -149,9 +149,7 @@ func (a *analysis) leadsToExec(start uint64) (bool, error) {
 				return true, nil
 			}
 		}
-		targets := slices.Clone(level)
-		targets = append(targets, a.slotsOf(func(d dynSym) bool { return d.value != 0 && slices.Contains(level, d.value) })...)
-		callers, err := a.callers(targets)
+		callers, err := a.callers(slices.Concat(level, a.slotsFor(level)))
 		if err != nil {
 			return false, err
 		}

@@ -331,14 +331,14 @@ func (d *x86) modRM() bool {
 	return true
 }
 
-// memory puts the memory operand into in: Src and Imm. ok is false where the
-// address has an index or a segment.
+// memory puts the memory operand into in: Src, Idx and Imm. ok is false where it
+// is relative to a segment, or an address of 32 bits.
 func (d *x86) memory(in *Inst) (ok bool) {
 	in.Src, in.Idx, in.Imm = d.base, d.idx, d.disp
 	if d.pcRel {
 		in.Imm = int64(in.Ref)
 	}
-	return d.idx == NoReg && !d.segment && !d.short
+	return !d.segment && !d.short
 }
 
 func (in *Inst) write(r Reg) { in.Writes |= 1 << (r & 31) }

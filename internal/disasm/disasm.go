@@ -116,11 +116,12 @@ const (
 	Add
 	// Index: Dst = Src or Idx plus something unknown.
 	Index
-	// Load: Dst = the 8 bytes at Src + Imm, or at Imm where Src is NoReg.
+	// Load: Dst = the 8 bytes at Src + Imm, or at Imm where Src is NoReg; where Idx
+	// is a register that is added too, perhaps scaled.
 	Load
 	// LoadPair: Dst and Dst2 = the 16 bytes at Src + Imm.
 	LoadPair
-	// Store: the 8 bytes at Src + Imm, or at Imm where Src is NoReg, become Dst.
+	// Store: the 8 bytes at that place become Dst.
 	Store
 	// StorePair: the 16 bytes at Src + Imm become Dst and Dst2.
 	StorePair
