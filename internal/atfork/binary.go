@@ -71,10 +71,12 @@ func open(path string, file *elffile.File, debug bool) (*image, error) {
 }
 
 func (b *image) readSymbols() error {
-	syms, err := b.file.DynamicSymbols()
-	if errors.Is(err, elffile.ErrAbsent) {
+	if _, err := b.file.Dynamic(); errors.Is(err, elffile.ErrAbsent) {
 		return nil // a static program
+	} else if err != nil {
+		return err
 	}
+	syms, err := b.file.DynamicSymbols()
 	if err != nil {
 		return err
 	}
@@ -146,7 +148,7 @@ func (b *image) link() error {
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, elffile.ErrAbsent) {
+	if _, static := b.file.Dynamic(); err != nil && static == nil {
 		return err
 	}
 	if !sorted {
