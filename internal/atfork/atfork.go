@@ -137,8 +137,8 @@ type Leaf struct {
 	// Soft: a pointer on the way was taken for what it is when the program
 	// starts; it may have been changed.
 	Soft bool
-	// Lock is the static lock that the call is about, empty where it is not known
-	// or the function takes none.
+	// Lock is the static lock that the call is about, which tells apart several
+	// leaves of one name; empty where it is not known, or the function has none.
 	Lock string
 }
 

@@ -12,8 +12,8 @@ type node struct {
 	image *image
 	addr  uint64
 	name  string
-	// args are the functions that came as arguments, where the function calls
-	// one of them.
+	// args are the constants that came as arguments, where the function passes
+	// them on or calls them: functions, and objects such as locks.
 	args [6]uint64
 }
 
@@ -40,14 +40,19 @@ type walker struct {
 	*analysis
 	visits []visit
 	seen   map[node]bool
-	leaves map[string]Leaf
-	out    Reach
+	// variants counts the arguments with which a function was walked.
+	variants map[node]int
+	leaves   map[[2]string]Leaf
+	out      Reach
 }
 
+// maxVariants bounds them: beyond, a function is walked once more for all.
+const maxVariants = 8
+
 func (a *analysis) walk(roots []node) Reach {
-	w := &walker{analysis: a, seen: make(map[node]bool), leaves: make(map[string]Leaf)}
+	w := &walker{analysis: a, seen: make(map[node]bool), variants: make(map[node]int), leaves: make(map[[2]string]Leaf)}
 	for _, r := range roots {
-		w.push(r, -1, 0, false, value{})
+		w.push(r, -1, 0, false)
 	}
 	for i := 0; i < len(w.visits); i++ {
 		if w.out.Functions >= maxFunctions {
@@ -59,23 +64,25 @@ func (a *analysis) walk(roots []node) Reach {
 	for _, l := range w.leaves {
 		w.out.Leaves = append(w.out.Leaves, l)
 	}
-	slices.SortFunc(w.out.Leaves, func(x, y Leaf) int { return cmp.Compare(x.Name, y.Name) })
+	slices.SortFunc(w.out.Leaves, func(x, y Leaf) int { return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.Lock, y.Lock)) })
 	return w.out
 }
 
 // push goes to a function, unless it was reached before.
-func (w *walker) push(n node, from int, at uint64, soft bool, arg value) {
+func (w *walker) push(n node, from int, at uint64, soft bool) {
 	if n.image == nil {
-		w.outside(n, from, at, soft, arg)
+		w.outside(n, from, at, soft)
 		return
 	}
-	if !n.image.function(n.addr).usesParams() {
-		n.args = [6]uint64{}
+	plain := node{image: n.image, addr: n.addr}
+	if w.variants[plain] >= maxVariants || !n.image.function(n.addr).usesParams() {
+		n = plain
 	}
 	if w.seen[n] {
 		return
 	}
 	w.seen[n] = true
+	w.variants[plain]++
 	w.visits = append(w.visits, visit{n, from, at, soft})
 }
 
@@ -95,22 +102,30 @@ func (f *function) usesParams() bool {
 }
 
 // outside is a call of a function that another library has.
-func (w *walker) outside(n node, from int, at uint64, soft bool, arg value) {
+func (w *walker) outside(n node, from int, at uint64, soft bool) {
 	if img, addr, ok := w.library(w.imageOf(from), n.name); ok {
-		w.push(node{image: img, addr: addr, args: n.args}, from, at, soft, arg)
+		w.push(node{image: img, addr: addr, args: n.args}, from, at, soft)
 		return
 	}
-	l, ok := w.leaves[n.name]
-	if ok && (!l.Soft || soft) {
+	lock := ""
+	if img := w.imageOf(from); aboutLock(n.name) && img.writable(n.args[0]) {
+		lock = img.variable(n.args[0])
+	}
+	key := [2]string{n.name, lock}
+	if l, ok := w.leaves[key]; ok && (!l.Soft || soft) {
 		return
 	}
-	l = Leaf{Name: n.name, Path: w.path(from, at), Soft: soft}
-	if a, ok := arg.constant(); ok && a != 0 && from >= 0 {
-		if img := w.imageOf(from); img.writable(a) {
-			l.Lock = img.variable(a)
+	w.leaves[key] = Leaf{Name: n.name, Path: w.path(from, at), Soft: soft, Lock: lock}
+}
+
+// aboutLock reports whether the first argument of a function is a lock.
+func aboutLock(name string) bool {
+	for _, p := range []string{"pthread_mutex_", "pthread_rwlock_", "pthread_spin_", "mtx_", "sem_"} {
+		if strings.HasPrefix(name, p) {
+			return true
 		}
 	}
-	w.leaves[n.name] = l
+	return false
 }
 
 func (w *walker) imageOf(i int) *image {
@@ -158,7 +173,7 @@ func (w *walker) site(i int, s site) {
 	img := v.image
 	var args [6]uint64
 	for k, a := range s.args {
-		if c, ok := a.constant(); ok && img.executable(c) {
+		if c, ok := a.constant(); ok && img.mapped(c) {
 			args[k] = c
 		} else if a.kind == isParam && a.a[0] < uint64(len(v.args)) {
 			args[k] = v.args[a.a[0]]
@@ -168,16 +183,16 @@ func (w *walker) site(i int, s site) {
 		soft = soft || w.visits[i].soft
 		if c.name != "" {
 			if k, ok := callbacks[strings.TrimPrefix(c.name, "__")]; ok {
-				if args[k] != 0 {
-					w.push(node{image: img, addr: args[k]}, i, s.at, soft, value{})
+				if c := img.target(args[k]); args[k] != 0 && c.ok && c.name == "" {
+					w.push(node{image: img, addr: c.addr}, i, s.at, soft)
 				} else if s.args[k].kind != isImport {
 					w.unresolved(i, s.at, "the function that "+c.name+" calls: "+img.describe(s.args[k]))
 				}
 			}
-			w.push(node{name: c.name, args: args}, i, s.at, soft, s.args[0])
+			w.push(node{name: c.name, args: args}, i, s.at, soft)
 			return
 		}
-		w.push(node{image: img, addr: c.addr, args: args}, i, s.at, soft, s.args[0])
+		w.push(node{image: img, addr: c.addr, args: args}, i, s.at, soft)
 	}
 	if s.direct != 0 {
 		if c := img.target(s.direct); c.ok {
@@ -210,9 +225,11 @@ func (w *walker) site(i int, s site) {
 			w.unresolved(i, s.at, img.describe(val))
 		}
 	case isParam:
-		if a := v.args[min(val.a[0], 5)]; a != 0 && val.a[0] < 6 {
-			to(img.target(a), false)
-			return
+		if val.a[0] < uint64(len(v.args)) {
+			if c := img.target(v.args[val.a[0]]); c.ok {
+				to(c, false)
+				return
+			}
 		}
 		w.unresolved(i, s.at, img.describe(val))
 	default:
