@@ -19,6 +19,7 @@ import (
 	"slices"
 
 	"forkproof/internal/elffile"
+	"forkproof/internal/libc"
 )
 
 // Options say what to look for.
@@ -44,8 +45,13 @@ type Library struct {
 type Report struct {
 	Path string
 	// Soname is the name that a library gives itself, empty for most programs.
-	Soname        string
-	Machine       elf.Machine
+	Soname  string
+	Machine elf.Machine
+	// Program: the file is to be executed, and no library.
+	Program bool
+	// Libc is the family of the C library that it needs, as package libc calls it:
+	// glibc or musl; empty where it needs none by name.
+	Libc          string
 	Registrations []Registration
 	// Threads are the calls that start threads.
 	Threads []Call
@@ -187,6 +193,17 @@ func Analyse(r io.ReaderAt, opts Options) (*Report, error) {
 	}
 	out := &Report{Path: opts.Path, Machine: file.Machine()}
 	out.Soname, _ = file.Soname()
+	_, interp := file.Segment(elf.PT_INTERP)
+	out.Program = file.Type() == elf.ET_EXEC || file.IsPIE() || interp && out.Soname == ""
+	needed, err := file.Needed()
+	if err != nil {
+		out.Notes = append(out.Notes, err.Error())
+	}
+	for _, n := range needed {
+		if f := libc.Named(n); f != "" {
+			out.Libc = f
+		}
+	}
 	b, err := open(opts.Path, file, opts.DebugFiles)
 	if err != nil {
 		return nil, err

@@ -68,6 +68,7 @@ var want = []string{
 	"- - switch_child",
 	"- - tail_child",
 	"- - ?",
+	"left_prepare left_parent -",
 	"loader_prepare loader_parent loader_child",
 	"passed_prepare passed_parent passed_child",
 	"plain_prepare plain_parent plain_child",

@@ -39,6 +39,10 @@ const (
 	ForkWithoutExec    Rule = "fork-without-exec"
 	UnreadableSource   Rule = "unreadable-source"
 	Suppression        Rule = "suppression"
+	AtforkUnsafeCall   Rule = "atfork-unsafe-call"
+	AtforkReentry      Rule = "atfork-reentry"
+	AtforkLockLeft     Rule = "atfork-lock-left"
+	LibraryNoAtfork    Rule = "library-without-atfork"
 )
 
 // Rules returns all rules, in no order that means anything.

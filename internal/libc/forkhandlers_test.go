@@ -137,7 +137,7 @@ func TestForkHandlers(t *testing.T) {
 			}
 		}
 		if len(seen) < 14 || seen[0] != "plain_prepare plain_parent plain_child" || seen[1] != "  tail_child" || seen[2] != "passed_prepare passed_parent passed_child" ||
-			seen[len(seen)-1] != "loader_prepare loader_parent loader_child" {
+			seen[len(seen)-1] != "left_prepare left_parent " {
 			t.Errorf("the list has %q", seen)
 		}
 	})

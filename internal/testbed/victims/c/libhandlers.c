@@ -150,6 +150,13 @@ static void loader_parent(void) { pthread_atfork(NULL, NULL, tail_child); }
 static void loader_child(void) { dlclose(kept); }
 CONSTRUCTOR static void loader(void) { pthread_atfork(loader_prepare, loader_parent, loader_child); }
 
+/* What is taken for the fork and given back in the parent alone. */
+static pthread_mutex_t left_lock = PTHREAD_MUTEX_INITIALIZER;
+static NOINLINE int take(pthread_mutex_t *m) { return pthread_mutex_lock(m) + sink; }
+static void left_prepare(void) { sink = take(&left_lock); }
+static void left_parent(void) { pthread_mutex_unlock(&left_lock); }
+CONSTRUCTOR static void leaves(void) { pthread_atfork(left_prepare, left_parent, NULL); }
+
 /* Not a registration: the library has handlers and calls them itself. */
 static void never_child(void) { kept = realloc(NULL, 1); }
 void handlers_never(int n);
