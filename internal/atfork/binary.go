@@ -369,14 +369,3 @@ func (b *image) sweep(wanted []uint64, found func(at, target uint64)) error {
 	}
 	return nil
 }
-
-// exported reports whether the file offers a function of this name to others.
-func (b *image) exported(addr uint64) []string {
-	var names []string
-	for _, d := range b.dyn {
-		if d.value == addr && addr != 0 && !strings.HasPrefix(d.name, "_init") && !slices.Contains(names, d.name) {
-			names = append(names, d.name)
-		}
-	}
-	return names
-}
