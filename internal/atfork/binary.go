@@ -28,6 +28,9 @@ type image struct {
 
 	// slots are the places that get the address of a dynamic symbol.
 	slots map[uint64]slot
+	// tls are the places that get a function of the loader for a thread-local
+	// variable.
+	tls map[uint64]bool
 	// relative are the places that get an address of this file, in order.
 	relative []relative
 
@@ -130,10 +133,14 @@ func (b *image) link() error {
 	if b.frames, err = unwind.Tables(b.file); err != nil && !errors.Is(err, cfi.ErrNoFDE) {
 		return fmt.Errorf("unwind tables: %w", err)
 	}
-	b.slots = make(map[uint64]slot)
+	b.slots, b.tls = make(map[uint64]slot), make(map[uint64]bool)
 	abs, relativeType := map[uint32]bool{uint32(elf.R_X86_64_64): true, uint32(elf.R_X86_64_GLOB_DAT): true, uint32(elf.R_X86_64_JMP_SLOT): true}, uint32(elf.R_X86_64_RELATIVE)
 	if b.arch == disasm.ARM64 {
 		abs, relativeType = map[uint32]bool{uint32(elf.R_AARCH64_ABS64): true, uint32(elf.R_AARCH64_GLOB_DAT): true, uint32(elf.R_AARCH64_JUMP_SLOT): true}, uint32(elf.R_AARCH64_RELATIVE)
+	}
+	tlsDesc := uint32(elf.R_X86_64_TLSDESC)
+	if b.arch == disasm.ARM64 {
+		tlsDesc = uint32(elf.R_AARCH64_TLSDESC)
 	}
 	sorted := true
 	err = b.file.Relocs(func(r elffile.Reloc) error {
@@ -143,6 +150,8 @@ func (b *image) link() error {
 				sorted = false
 			}
 			b.relative = append(b.relative, relative{r.Off, uint64(r.Addend)})
+		case r.Type == tlsDesc:
+			b.tls[r.Off] = true
 		case abs[r.Type] && int(r.Sym) < len(b.dyn):
 			b.slots[r.Off] = slot{int(r.Sym), r.Addend}
 		}
@@ -161,6 +170,9 @@ func (b *image) link() error {
 // symbol, an address of this file, or what the file itself has there.
 func (b *image) pointer(addr uint64) (v value, ok bool) {
 	soft := b.writable(addr)
+	if b.tls[addr] {
+		return value{kind: isTLS, n: 1}, true
+	}
 	if s, ok := b.slots[addr]; ok {
 		v := b.symbolValue(s)
 		// Of what is imported nothing else is known, wherever it is kept.

@@ -21,6 +21,9 @@ const (
 	isCell
 	// isField: loaded from an object that came as the argument number a[0].
 	isField
+	// isTLS: the function that finds a thread-local variable, which the loader
+	// puts beside the variable's place (TLS descriptors).
+	isTLS
 	// isComputed: a sum of values that are not known, as of a jump table.
 	isComputed
 )

@@ -212,6 +212,8 @@ func (w *walker) site(i int, s site) {
 		if a, ok := val.constant(); ok && a == 0 {
 			w.unresolved(i, s.at, "a null pointer when the program starts")
 		}
+	case isTLS:
+		// It reads what the loader noted; the first use may allocate.
 	case isImport:
 		to(img.calleeOf(val), false)
 	case isTable:
