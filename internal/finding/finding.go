@@ -51,6 +51,7 @@ func Rules() []Rule {
 		DeadlockNobodyLeft, DeadlockOwnerGone, DeadlockCycle, DeadlockGILGone, SuspectedSpin, StuckInFork, OrphanedLock, VanishedThread, SharedConnection, SharedEventQueue,
 		SharedFileOffset, ForkWithThreads, LibcDefect, LibraryHazard, ConfigHazard, ThreadBeforeFork, ClientBeforeFork, LockBeforeFork, LoopBeforeFork, AgentBeforeFork,
 		ComputeBeforeFork, RandomBeforeFork, HookUsesInherited, MissingHook, LateEnvironment, ForkWithoutExec, UnreadableSource, Suppression,
+		AtforkUnsafeCall, AtforkReentry, AtforkLockLeft, LibraryNoAtfork,
 	}
 }
 

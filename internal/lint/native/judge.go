@@ -58,7 +58,22 @@ func (j *judge) findings() []finding.Finding {
 		add(j.reentry(g))
 	}
 	out = append(out, j.without()...)
-	return append(out, j.forks()...)
+	out = append(out, j.forks()...)
+	for i := range out {
+		out[i].Place = &finding.Place{File: j.path}
+	}
+	return out
+}
+
+// damaged is about a file that contradicts itself.
+func damaged(path string, err error) finding.Finding {
+	return finding.Finding{
+		Rule: finding.UnreadableSource, Severity: finding.Warning, Confidence: finding.Inferred, Place: &finding.Place{File: path},
+		Title:    filepath.Base(path) + " is a damaged program or library",
+		Why:      "It was left out, and nothing is known of what it does.",
+		Evidence: []string{err.Error()},
+		Remedy:   []string{"Install it anew, or leave the file out."},
+	}
 }
 
 // groups are the registrations, one for each three handlers: libraries register
@@ -87,6 +102,15 @@ func names(h *atfork.Handler) string {
 		all = append(all, f.Name)
 	}
 	return strings.Join(all, " or ")
+}
+
+// titled is a handler in a title: by its name, or by its role where it has none.
+// Titles have no addresses, which change with each build: a baseline goes by them.
+func titled(h *atfork.Handler) string {
+	if slices.ContainsFunc(h.Funcs, func(f atfork.Func) bool { return strings.HasPrefix(f.Name, "0x") }) {
+		return "the " + h.Role + " handler"
+	}
+	return "the " + h.Role + " handler " + names(h)
 }
 
 // registered says where a registration is.
@@ -180,11 +204,15 @@ func (j *judge) unsafe(g *atfork.Registration) (finding.Finding, bool) {
 	f := finding.Finding{Rule: finding.AtforkUnsafeCall, Severity: finding.Info, Confidence: finding.Inferred}
 	var first []string
 	for _, c := range calls {
-		if n := called(c.Leaf); len(first) < 3 && !slices.Contains(first, n) && bad(c) == bad(calls[0]) {
+		n := symbol.Short(c.Name)
+		if c.Lock != "" && !strings.HasPrefix(c.Lock, "0x") {
+			n = called(c.Leaf)
+		}
+		if len(first) < 3 && !slices.Contains(first, n) && bad(c) == bad(calls[0]) {
 			first = append(first, n)
 		}
 	}
-	f.Title = fmt.Sprintf("%s: the child handler %s reaches %s", j.name(), names(h), strings.Join(first, ", "))
+	f.Title = fmt.Sprintf("%s: %s reaches %s", j.name(), titled(h), strings.Join(first, ", "))
 	if n := len(calls) - len(first); n > 0 {
 		f.Title += fmt.Sprintf(" and %d more", n)
 	}
@@ -198,9 +226,9 @@ func (j *judge) unsafe(g *atfork.Registration) (finding.Finding, bool) {
 	default:
 		f.Why = "POSIX does not list these functions as async-signal-safe. Nothing is known that makes them hang with " + j.libc() + "; elsewhere they may."
 	}
-	f.Evidence = append(f.Evidence, "file: "+j.path, registered(g))
+	f.Evidence = append(f.Evidence, registered(g))
 	for _, c := range calls {
-		if len(f.Evidence) >= maxLines+2 {
+		if len(f.Evidence) > maxLines {
 			f.Evidence = append(f.Evidence, fmt.Sprintf("%d calls more", len(calls)-maxLines))
 			break
 		}
@@ -293,11 +321,15 @@ func (j *judge) lockLeft(g *atfork.Registration) (finding.Finding, bool) {
 	if len(left) == 0 {
 		return finding.Finding{}, false
 	}
+	what := left[0].Lock
+	if strings.HasPrefix(what, "0x") {
+		what = "a lock"
+	}
 	f := finding.Finding{
 		Rule: finding.AtforkLockLeft, Severity: finding.Warning, Confidence: finding.Inferred,
-		Title:    fmt.Sprintf("%s: the prepare handler %s takes %s, and no child handler gives it back", j.name(), names(p), left[0].Lock),
+		Title:    fmt.Sprintf("%s: %s takes %s, and no child handler gives it back", j.name(), titled(p), what),
 		Why:      "The prepare handler runs before each fork, in the thread that forks. What it locks is copied locked, so the first thread of the child that wants it waits for ever, unless something else gives it back.",
-		Evidence: []string{"file: " + j.path, registered(g)},
+		Evidence: []string{registered(g)},
 		Remedy:   []string{"Unlock it in the child handler, as in the parent handler, or make it anew there."},
 		Sources:  []string{"POSIX.1-2024, pthread_atfork"},
 	}
@@ -334,7 +366,7 @@ func (j *judge) reentry(g *atfork.Registration) (finding.Finding, bool) {
 	if len(f.Evidence) > maxLines {
 		f.Evidence = append(f.Evidence[:maxLines], fmt.Sprintf("%d calls more", len(f.Evidence)-maxLines))
 	}
-	f.Evidence = append([]string{"file: " + j.path, registered(g)}, f.Evidence...)
+	f.Evidence = append([]string{registered(g)}, f.Evidence...)
 	f.Title = fmt.Sprintf("%s: its fork handlers call %s", j.name(), strings.Join(what, ", "))
 	f.Why = "glibc 2.28 to 2.35 holds the list of handlers locked while they run: to load or unload a library, to register a handler, or to fork in one hangs there, in the master or in the child."
 	f.Remedy = []string{"Do it outside of the handler: note in it that a fork happened, and act at the next use."}
@@ -365,9 +397,8 @@ func (j *judge) without() []finding.Finding {
 	}
 	f := finding.Finding{
 		Rule: finding.LibraryNoAtfork, Severity: finding.Info, Confidence: finding.Inferred,
-		Evidence: []string{"file: " + j.path},
-		Remedy:   []string{"Use it after the fork alone, where it is loaded in a master that forks.", "Its authors can take its locks in a prepare handler (pthread_atfork), give them back in both others, and note in the child that its threads are gone."},
-		Sources:  []string{"POSIX.1-2024, pthread_atfork, rationale"},
+		Remedy:  []string{"Use it after the fork alone, where it is loaded in a master that forks.", "Its authors can take its locks in a prepare handler (pthread_atfork), give them back in both others, and note in the child that its threads are gone."},
+		Sources: []string{"POSIX.1-2024, pthread_atfork, rationale"},
 	}
 	locks := count(len(r.Locks), r.LocksMore, "static lock", "static locks")
 	switch {
@@ -404,11 +435,15 @@ func count(n int, more bool, one, many string) string {
 func (j *judge) forks() []finding.Finding {
 	var out []finding.Finding
 	for _, c := range j.report.Forks {
+		where := c.In
+		if strings.HasPrefix(where, "0x") {
+			where = "a function of it"
+		}
 		out = append(out, finding.Finding{
 			Rule: finding.ForkWithoutExec, Severity: finding.Warning, Confidence: finding.Inferred,
-			Title: fmt.Sprintf("%s starts threads, and %s forks without executing another program", j.name(), c.In),
+			Title: fmt.Sprintf("%s starts threads, and %s forks without executing another program", j.name(), where),
 			Why:   "The child goes on with this program's locks as they were at the fork, held by threads that it does not have. Only async-signal-safe functions are sure to work there.",
-			Evidence: []string{"file: " + j.path, fmt.Sprintf("%s -> %s (at %#x)", c.In, c.Name, c.Addr),
+			Evidence: []string{fmt.Sprintf("%s -> %s (at %#x)", c.In, c.Name, c.Addr),
 				"nothing that leads to exec was found in this function, in what it calls, or in what calls it"},
 			Remedy:  []string{"Use posix_spawn, or fork before any thread is started."},
 			Sources: []string{"POSIX.1-2024, fork"},

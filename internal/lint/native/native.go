@@ -48,7 +48,7 @@ type Result struct {
 	// Notes say what could not be followed.
 	Notes []string
 	// Err is why the file could not be looked at. It wraps an error of package
-	// elffile or io/fs.
+	// elffile or io/fs. Where the file is damaged a finding says so, too.
 	Err error
 }
 
@@ -112,6 +112,10 @@ func (l *Linter) File(path string) Result {
 	report, err := atfork.Analyse(f, opts)
 	switch {
 	case errors.Is(err, atfork.ErrUnlike), errors.Is(err, elffile.ErrMachine), errors.Is(err, elffile.ErrNot64):
+		return r
+	case errors.Is(err, elffile.ErrDamaged), errors.Is(err, elffile.ErrAbsent):
+		r.Err = fmt.Errorf("%s: %w", path, err)
+		r.Findings = []finding.Finding{damaged(path, err)}
 		return r
 	case err != nil:
 		r.Err = fmt.Errorf("%s: %w", path, err)

@@ -93,7 +93,7 @@ func TestHandlers(t *testing.T) {
 				t.Errorf("%v: no %s about %q with %q", opts, tt.rule, tt.text, tt.evidence)
 			case f.Severity != want:
 				t.Errorf("%v: %s: severity %v, want %v", opts, f.Title, f.Severity, want)
-			case f.Confidence != finding.Inferred || f.Why == "" || len(f.Remedy) == 0 || len(f.Sources) == 0 || evidence(f, "file: "+file) == "" || evidence(f, "registered at 0x") == "":
+			case f.Confidence != finding.Inferred || f.Why == "" || len(f.Remedy) == 0 || len(f.Sources) == 0 || f.Place == nil || f.Place.File != file || evidence(f, "registered at 0x") == "":
 				t.Errorf("%v: the finding is not whole: %+v", opts, f)
 			}
 		}
@@ -192,6 +192,9 @@ func TestOtherFiles(t *testing.T) {
 		filepath.Join(dir, "none"): fs.ErrNotExist,
 	} {
 		r := l.File(path)
+		if _, said := about(r, finding.UnreadableSource, filepath.Base(path)); said != (want == elffile.ErrDamaged) {
+			t.Errorf("%s: damage is said: %v", path, said)
+		}
 		if !errors.Is(r.Err, want) || want == nil && len(r.Findings) > 0 {
 			t.Errorf("%s: %v, want %v; %d findings", path, r.Err, want, len(r.Findings))
 		}
@@ -231,7 +234,7 @@ func TestPackage(t *testing.T) {
 	}
 	found := false
 	for _, r := range results {
-		f, ok := about(r, finding.AtforkUnsafeCall, "libtcl8.6.so: the child handler ")
+		f, ok := about(r, finding.AtforkUnsafeCall, "libtcl8.6.so: the child handler reaches pthread_")
 		found = found || ok && f.Severity == finding.Warning
 	}
 	if !found {
