@@ -318,7 +318,7 @@ func (j *job) summary() {
 	}
 	var servers []string
 	if n := len(j.binaries); n > 0 {
-		servers = append(servers, count(n, "file") + " of machine code")
+		servers = append(servers, count(n, "file")+" of machine code")
 	}
 	if len(j.targets) == 0 && python+configs > 0 {
 		servers = append(servers, "no server or application was found in them: name one, --server gunicorn 'module:app'")
