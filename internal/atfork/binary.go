@@ -34,9 +34,14 @@ type image struct {
 	// relative are the places that get an address of this file, in order.
 	relative []relative
 
+	// left is how many bytes of code may still be decoded, and steps how many
+	// instructions may be followed with what is known of values.
+	left, steps uint64
+
 	functions map[uint64]*function
 	stubs     map[uint64]callee
 	tables    map[uint64]uint64 // ends of objects without symbols
+	pointers  map[uint64][]uint64
 }
 
 type dynSym struct {
@@ -62,7 +67,15 @@ func open(path string, file *elffile.File, debug bool) (*image, error) {
 	b := &image{
 		path: path, file: file, arch: disasm.AMD64,
 		functions: make(map[uint64]*function), stubs: make(map[uint64]callee), tables: make(map[uint64]uint64),
+		pointers: make(map[uint64][]uint64), steps: maxSteps,
 	}
+	// Functions do not overlap, in honest files.
+	for _, s := range file.Segments {
+		if s.Type == elf.PT_LOAD && s.Flags&elf.PF_X != 0 {
+			b.left += min(s.FileSize, 1<<32)
+		}
+	}
+	b.left = 2*b.left + maxCode
 	if file.Machine() == elf.EM_AARCH64 {
 		b.arch = disasm.ARM64
 	}
@@ -249,14 +262,21 @@ func (b *image) bounds(addr uint64) (start, end uint64, ok bool) {
 }
 
 // maxCode bounds one function, in bytes. The interpreters' main loops have some
-// 100 KiB, generated parsers some MiB.
-const maxCode = 4 << 20
+// 100 KiB.
+const maxCode = 1 << 20
+
+// maxSteps bounds the work on one file: some seconds. libLLVM takes a hundredth.
+const maxSteps = 400_000_000
 
 // code reads the machine code from start to end.
 func (b *image) code(start, end uint64) ([]byte, error) {
 	if end-start > maxCode {
 		return nil, fmt.Errorf("a function of %d bytes at %#x", end-start, start)
 	}
+	if end-start > b.left {
+		return nil, fmt.Errorf("functions overlap so often that those after %#x were left out", start)
+	}
+	b.left -= end - start
 	return b.file.BytesAt(start, end-start)
 }
 

@@ -121,6 +121,9 @@ func TestForms(t *testing.T) {
 			checkForms(t, testbed.BuildARM64(t, "libhandlers.c", flags...))
 		})
 	}
+	t.Run("packed relocations", func(t *testing.T) {
+		checkForms(t, testbed.BuildHost(t, "libhandlers.c", "-Wl,-z,pack-relative-relocs"))
+	})
 	t.Run("musl", func(t *testing.T) { checkForms(t, testbed.BuildMusl(t, "libhandlers.c")) })
 }
 

@@ -175,9 +175,10 @@ func (w *flow) run() {
 	if len(w.blocks) == 0 {
 		return
 	}
-	if len(w.insts) > maxInsts {
+	if len(w.insts) > maxInsts || w.b.steps == 0 {
+		nothing := &state{}
 		for i := range w.blocks {
-			w.blocks[i].in = &state{}
+			w.blocks[i].in = nothing
 		}
 		w.blocks[0].in = w.entry()
 		w.collect()
@@ -233,6 +234,9 @@ func (w *flow) propagate(work []int, kept []bool) {
 	for len(work) > 0 {
 		i := work[len(work)-1]
 		work = work[:len(work)-1]
+		if w.b.steps == 0 {
+			return
+		}
 		s := w.blocks[i].in.clone()
 		w.replay(i, s, nil)
 		for _, next := range w.successors(i) {
@@ -289,6 +293,7 @@ func (w *flow) collect() {
 
 // replay carries s through block i, and calls found, if any, at each call.
 func (w *flow) replay(i int, s *state, found func(site)) {
+	w.b.steps -= min(w.b.steps, uint64(w.blocks[i].to-w.blocks[i].from))
 	for k := w.blocks[i].from; k < w.blocks[i].to; k++ {
 		in := &w.insts[k]
 		switch in.Kind {

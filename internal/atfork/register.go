@@ -56,7 +56,11 @@ func (a *analysis) register(own []uint64) error {
 		}
 		fresh = nil
 		for _, start := range functions {
-			for _, s := range a.function(start).sites {
+			f := a.function(start)
+			if f.problem != "" {
+				a.note("handlers may be registered in %s, which cannot be read: %s", a.name(start), f.problem)
+			}
+			for _, s := range f.sites {
 				r, ok := a.registrarOf(s, direct, known)
 				if !ok || seen[s.at] {
 					continue

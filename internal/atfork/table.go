@@ -18,7 +18,15 @@ const (
 // table are the addresses of code in the object at addr: the elements of a
 // static list of functions, or of a vtable.
 func (b *image) table(addr uint64) []uint64 {
-	end := b.tableEnd(addr)
+	if all, ok := b.pointers[addr]; ok {
+		return all
+	}
+	all := b.readTable(addr, b.tableEnd(addr))
+	b.pointers[addr] = all
+	return all
+}
+
+func (b *image) readTable(addr, end uint64) []uint64 {
 	i, _ := slices.BinarySearchFunc(b.relative, addr, func(r relative, a uint64) int { return cmp.Compare(r.at, a) })
 	var out []uint64
 	last := addr

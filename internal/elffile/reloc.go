@@ -23,7 +23,7 @@ type Reloc struct {
 const (
 	relaSize = 24
 	// maxRelocs bounds what one table may hold: browsers have some 2 million.
-	maxRelocs = 1 << 24
+	maxRelocs = 1 << 22
 )
 
 // Relocs calls fn with every dynamic relocation: DT_RELA, DT_JMPREL and DT_RELR,
@@ -100,7 +100,7 @@ func (f *File) relr(d *Dynamic, fn func(Reloc) error) error {
 	if !ok || !sized || size == 0 {
 		return nil
 	}
-	if size > maxRelocs/8 {
+	if size > maxRelocs*8 {
 		return fmt.Errorf("packed relocations of %d bytes: %w", size, ErrDamaged)
 	}
 	data, err := f.AtVAddr(addr, size)
@@ -114,7 +114,11 @@ func (f *File) relr(d *Dynamic, fn func(Reloc) error) error {
 	// The places lie beside each other, so that they are read by the page.
 	var page []byte
 	var start uint64
+	count := 0
 	one := func(at uint64) error {
+		if count++; count > maxRelocs {
+			return fmt.Errorf("more than %d packed relocations: %w", maxRelocs, ErrDamaged)
+		}
 		if at < start || at-start+8 > uint64(len(page)) {
 			page = make([]byte, 16<<10)
 			n, err := f.ReadVAddr(page, at)
