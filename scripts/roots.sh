@@ -2,10 +2,11 @@
 # Makes the root folders that the tests enter: one Debian release each, so that
 # one test run meets four C libraries and four interpreters.
 #
-#   scripts/roots.sh [--force] [RELEASE...]      default: all four, and cross
+#   scripts/roots.sh [--force] [RELEASE...]      default: all four, cross, libraries
 #
-# "cross" is no release: it is bullseye with the compilers for the programs of
-# internal/probe (scripts/probes.sh).
+# Two are no releases: "cross" is bullseye with the compilers for the programs of
+# internal/probe (scripts/probes.sh) and for AArch64, "libraries" is bookworm with
+# libraries that are known for what they do at fork (internal/atfork).
 #
 # Needs root and mmdebstrap (scripts/setup.sh installs it). The folders lie in
 # $FORKPROOF_TEST_ROOTS, by default ${XDG_CACHE_HOME:-~/.cache}/forkproof/roots.
@@ -14,7 +15,7 @@
 set -euo pipefail
 
 roots=${FORKPROOF_TEST_ROOTS:-${XDG_CACHE_HOME:-$HOME/.cache}/forkproof/roots}
-releases=(bookworm bullseye trixie forky cross) # the longest first
+releases=(bookworm libraries bullseye trixie forky cross) # the longest first
 recipe=1 # raise it when the way a root is made changes without its package list
 
 # numpy computes with the OpenMP flavour of OpenBLAS: where the flavour with
@@ -27,6 +28,7 @@ packages() {
 	bullseye) echo "$common,gcc,g++,libc6-dev,musl-tools" ;;
 	cross) echo "gcc,libc6-dev,musl-tools,gcc-aarch64-linux-gnu,libc6-dev-arm64-cross,musl-dev:arm64" ;;
 	bookworm) echo "$common,uwsgi-core,uwsgi-plugin-python3,celery,php-fpm,puma,unicorn,ruby-rack,postgresql,apache2,nginx-light,python3-gevent,python3-uvicorn,python3-httptools,libopenblas0-pthread,python3-grpcio,python3-psycopg2,redis-server,python3-redis" ;;
+	libraries) echo "python3-numpy,libopenblas0-pthread,python3-grpcio,python3-psycopg2,libgnutls30,libglib2.0-0,libp11-kit0,libpkcs11-helper1,libjemalloc2,libgoogle-perftools4,libmimalloc2.0,libtcl8.6,libsystemd0,libcap2-bin,libcap-ng0,libnpth0,libbsd0,libgstreamer1.0-0,libz3-4,libcurl4,libldap-2.5-0,libzmq5,libtbb12,librdkafka1,libpulse0,libunbound8,libnss3,libsasl2-2,libmariadb3,libmemcached11,libavahi-client3,libruby3.1,libuv1,libgcrypt20,libhwloc15" ;;
 	*) echo "$common" ;;
 	esac
 }
@@ -56,10 +58,13 @@ made() { # whether the root of release $1 is there, as it would be made now
 build() {
 	local release=$1 suite=$1 architectures tmp log started=$SECONDS
 	architectures=$(dpkg --print-architecture)
-	if [ "$release" = cross ]; then
+	case $release in
+	cross)
 		suite=bullseye
 		architectures=amd64,arm64
-	fi
+		;;
+	libraries) suite=bookworm ;;
+	esac
 	tmp=$(mktemp -d "$roots/.$release.XXXXXX")
 	log=$roots/$release.log
 	# Testing's Release file may be past its date on a mirror that stands still.

@@ -26,6 +26,10 @@ PATH is a file or folder; this folder if there is none. How the application is s
 and php-fpm's configurations and from the command lines in systemd units, Procfiles, Dockerfiles, compose files, Kubernetes manifests and
 shell scripts. With --server each argument that is no path is an application: its module, and what of it is served.
 
+Programs and libraries are looked at too: the fork handlers that they register (pthread_atfork), what these reach, and what starts threads
+without any. With --package those of an installed Debian package are. Calls into other libraries are followed with --deep; with --strict
+POSIX's list of async-signal-safe functions alone counts, and not what a C library is known to repair.
+
 A comment '# forkproof: ignore[rule] reason' leaves out the findings of its line, or of the next one where it stands alone. A baseline
 leaves out those that are known. Everything is inferred, never proven: docs/lint.md says how often it is right.
 
@@ -33,6 +37,8 @@ Exit status: 0 nothing at or above --fail-on (default warning), 1 findings at or
 		Example: `  forkproof lint
   forkproof lint app/ gunicorn.conf.py
   forkproof lint --server gunicorn 'app:create_app()'
+  forkproof lint --deep /usr/lib/x86_64-linux-gnu/libfoo.so.1
+  forkproof lint --package libtcl8.6
   forkproof lint --format sarif -o forkproof.sarif
   forkproof lint --baseline forkproof-baseline.json --write-baseline`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -66,6 +72,9 @@ Exit status: 0 nothing at or above --fail-on (default warning), 1 findings at or
 	f.BoolVar(&req.WriteBaseline, "write-baseline", false, "write what is found to the file of --baseline, and report nothing")
 	_ = cmd.RegisterFlagCompletionFunc("server", cobra.FixedCompletions([]string{"gunicorn", "uwsgi", "celery"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("preload", cobra.FixedCompletions([]string{"auto", "yes", "no"}, cobra.ShellCompDirectiveNoFileComp))
+	f.StringSliceVar(&req.Packages, "package", nil, "the programs and libraries of this installed `PACKAGE` (may be given again)")
+	f.BoolVar(&req.Strict, "strict", false, "of programs and libraries: warn of all that POSIX does not list as async-signal-safe")
+	f.BoolVar(&req.Deep, "deep", false, "of programs and libraries: follow calls into the libraries that they need")
 	out.flags(cmd)
 	// What is inferred is a warning as a rule, and whoever lints wants to stop at it.
 	out.failOn = "warning"

@@ -31,6 +31,7 @@ type Base struct {
 	distributions []*Distribution
 	hazards       []*Hazard
 	posix         POSIX
+	calls         []*Call
 
 	// byName finds what Explain explains by its lower-case id or alias.
 	byName map[string]any

@@ -26,6 +26,7 @@ type document struct {
 	Distributions []*Distribution `toml:"distribution"`
 	Hazards       []*Hazard       `toml:"hazard"`
 	POSIX         *POSIX          `toml:"posix"`
+	Calls         []*Call         `toml:"call"`
 }
 
 // decode reads one file strictly: a key that no type has is an error that names
@@ -83,6 +84,7 @@ func read(dir fs.FS) (*Base, error) {
 		b.servers = append(b.servers, d.Servers...)
 		b.distributions = append(b.distributions, d.Distributions...)
 		b.hazards = append(b.hazards, d.Hazards...)
+		b.calls = append(b.calls, d.Calls...)
 		if d.POSIX != nil {
 			b.posix = *d.POSIX
 		}

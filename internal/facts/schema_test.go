@@ -63,6 +63,7 @@ func checkSchema(b *Base) error {
 	}
 	s.distributions()
 	s.posix()
+	s.calls()
 	return errors.Join(s.errs...)
 }
 
@@ -383,6 +384,29 @@ func (s *schema) posix() {
 		for _, r := range i.Removed {
 			if seen[r.Function] == "" {
 				s.bad("posix", "%s was never on the list, so it cannot be taken off", r.Function)
+			}
+		}
+	}
+}
+
+func (s *schema) calls() {
+	kinds := []CallKind{Plain, Ends, Idiom, Waits, Allocates, Reenters}
+	seen := make(map[string]string)
+	for _, c := range s.b.calls {
+		s.entry(c.ID, c.Basis, c.Sources)
+		s.texts(c.ID, c.Title)
+		s.list(c.ID, "functions", c.Functions)
+		if !slices.Contains(kinds, c.Kind) {
+			s.bad(c.ID, "kind %q is not one of %v", c.Kind, kinds)
+		}
+		for _, f := range c.Functions {
+			if seen[f] != "" {
+				s.bad(c.ID, "%s stands in %s, too", f, seen[f])
+			}
+			seen[f] = c.ID
+			// abort is on the list, and told apart as what ends the process.
+			if s.b.listed(f) && f != "abort" {
+				s.bad(c.ID, "%s is on POSIX's list", f)
 			}
 		}
 	}

@@ -40,6 +40,10 @@ const (
 	ForkWithoutExec    Rule = "fork-without-exec"
 	UnreadableSource   Rule = "unreadable-source"
 	Suppression        Rule = "suppression"
+	AtforkUnsafeCall   Rule = "atfork-unsafe-call"
+	AtforkReentry      Rule = "atfork-reentry"
+	AtforkLockLeft     Rule = "atfork-lock-left"
+	LibraryNoAtfork    Rule = "library-without-atfork"
 )
 
 // Rules returns all rules, in no order that means anything.
@@ -48,6 +52,7 @@ func Rules() []Rule {
 		DeadlockNobodyLeft, DeadlockOwnerGone, DeadlockCycle, DeadlockGILGone, SuspectedSpin, StuckInFork, OrphanedLock, VanishedThread, SharedConnection, SharedEventQueue,
 		SharedFileOffset, ForkWithThreads, LibcDefect, LibraryHazard, ConfigHazard, ThreadBeforeFork, ClientBeforeFork, LockBeforeFork, LoopBeforeFork, AgentBeforeFork,
 		ComputeBeforeFork, RandomBeforeFork, HookUsesInherited, MissingHook, LateEnvironment, ForkWithoutExec, UnreadableSource, Suppression,
+		AtforkUnsafeCall, AtforkReentry, AtforkLockLeft, LibraryNoAtfork,
 	}
 }
 

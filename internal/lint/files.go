@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"forkproof/internal/lint/native"
 	"forkproof/internal/serverconf"
 )
 
@@ -119,6 +120,12 @@ func (j *job) file(path string, named bool) {
 	if f.kind == "python" {
 		f.config = serverconf.IsGunicorn(path)
 	}
+	if f.kind == "" {
+		if is, err := native.IsELF(path); err == nil && is {
+			j.binaries = append(j.binaries, path)
+			return
+		}
+	}
 	if f.kind == "" && named {
 		if h, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0); err == nil {
 			line, _ := bufio.NewReader(io.LimitReader(h, 256)).ReadString('\n')
@@ -128,7 +135,7 @@ func (j *job) file(path string, named bool) {
 			}
 		}
 		if f.kind == "" {
-			j.note(j.short(path) + " is no file that is looked at: neither Python nor a configuration that is known")
+			j.note(j.short(path) + " is no file that is looked at: neither Python nor a configuration that is known, nor a program or library")
 		}
 	}
 	if f.kind != "" {

@@ -1,6 +1,6 @@
 // Package lint looks for what forks badly before it runs: in the source of Python
-// servers, in servers' configurations and in the command lines that start them. It
-// reads files and executes nothing.
+// servers, in servers' configurations and in the command lines that start them, and
+// in programs and libraries. It reads files and executes nothing.
 package lint
 
 import (
@@ -34,6 +34,10 @@ type Request struct {
 	// it is written.
 	Baseline      string
 	WriteBaseline bool
+	// Packages are installed packages whose programs and libraries are looked at.
+	Packages []string
+	// Strict and Deep are those of package native.
+	Strict, Deep bool
 }
 
 // ErrUsage is wrapped by errors about the request itself.
@@ -45,6 +49,7 @@ type job struct {
 	req      Request
 	py       *pylint.Analyzer
 	files    []file
+	binaries []string
 	roots    []string
 	findings []finding.Finding
 	targets  []finding.Target
@@ -78,7 +83,7 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 		}
 	}
 	j := &job{ctx: ctx, req: req, py: pylint.New(), noted: make(map[string]bool)}
-	if len(j.req.Paths) == 0 {
+	if len(j.req.Paths) == 0 && len(req.Packages) == 0 {
 		j.req.Paths = []string{"."}
 	}
 	if err := j.walk(); err != nil {
@@ -108,6 +113,9 @@ func Run(ctx context.Context, req Request) (*finding.Document, error) {
 		}
 	}
 	j.single()
+	if err := j.native(); err != nil {
+		return nil, err
+	}
 	j.suppress()
 	j.relative()
 	slices.SortStableFunc(j.findings, byPlace)
@@ -309,7 +317,10 @@ func (j *job) summary() {
 		}
 	}
 	var servers []string
-	if len(j.targets) == 0 {
+	if n := len(j.binaries); n > 0 {
+		servers = append(servers, count(n, "file")+" of machine code")
+	}
+	if len(j.targets) == 0 && python+configs > 0 {
 		servers = append(servers, "no server or application was found in them: name one, --server gunicorn 'module:app'")
 	}
 	j.notes = append([]string{strings.Join(append([]string{fmt.Sprintf("looked at %s of Python and %s; %s of Python in all", count(python, "file"), count(configs, "configuration"), count(j.py.Lines(), "line"))}, servers...), "; ")}, j.notes...)

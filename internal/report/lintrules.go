@@ -81,9 +81,9 @@ func lintRules() []Rule {
 		},
 		{
 			Name: finding.UnreadableSource, Severity: finding.Warning, Confidence: "inferred",
-			Short: "a statement or file could not be read as Python",
+			Short: "a statement or file could not be read",
 			Means: "It was left out, and nothing is known of what it does. What follows it was read.",
-			How:   "The grammar of Python through 3.14, and the encoding that the file names.", Do: []string{"Mend it, or leave the file out."},
+			How:   "The grammar of Python through 3.14, and the encoding that the file names; of a program or library, tables that contradict one another or the file's size.", Do: []string{"Mend it, or leave the file out."},
 		},
 		{
 			Name: finding.Suppression, Severity: finding.Warning, Confidence: "inferred",

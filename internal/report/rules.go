@@ -141,7 +141,7 @@ func Rules() []Rule {
 			How:   "The server's version against a table with sources, its arguments, and a reading of its configuration, which is not run.",
 			Do:    []string{"Change the setting, or the server's version."},
 		},
-	}, lintRules()...)
+	}, append(lintRules(), nativeRules()...)...)
 }
 
 // rule looks one up.

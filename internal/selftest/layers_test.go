@@ -34,13 +34,11 @@ var layer = map[string]int{
 	"internal/bpf": mechanisms, "internal/core": mechanisms,
 	"internal/elffile": mechanisms, "internal/symbol": mechanisms, "internal/cfi": mechanisms, "internal/unwind": mechanisms, "internal/disasm": mechanisms,
 	"internal/libc": mechanisms, "internal/cpython": mechanisms, "internal/pylock": mechanisms,
-	"internal/forklog": mechanisms,
-	"internal/image": mechanisms,
+	"internal/forklog": mechanisms, "internal/osdb": mechanisms, "internal/image": mechanisms, "internal/pysrc": mechanisms, "internal/serverconf": mechanisms,
 
 	"internal/deadlock": analyses, "internal/orphan": analyses, "internal/inherit": analyses, "internal/forkserver": analyses,
-	"internal/facts": analyses, "internal/atfork": analyses, "internal/pysrc": analyses, "internal/pylint": analyses,
+	"internal/facts": analyses, "internal/atfork": analyses, "internal/pylint": analyses,
 	"internal/model": analyses, "internal/probe": analyses, "internal/chance": analyses,
-	"internal/osdb": mechanisms, "internal/serverconf": mechanisms,
 
 	"internal/inspect": jobs, "internal/check": jobs, "internal/crosscheck": jobs, "internal/trace": jobs, "internal/provoke": jobs, "internal/stress": jobs,
 	"internal/lint": jobs, "internal/watch": jobs, "internal/history": jobs, "internal/fleet": jobs, "internal/doctor": jobs, "internal/locate": jobs,

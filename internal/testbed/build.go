@@ -39,6 +39,13 @@ func BuildHost(t testing.TB, source string, flags ...string) string {
 	return compile(t, Host(t), "gcc", source, append([]string{"-pthread"}, flags...))
 }
 
+// BuildARM64 is Build for AArch64, with the compilers of the root folder cross.
+// There is nothing to run the result on; it is to be read.
+func BuildARM64(t testing.TB, source string, flags ...string) string {
+	t.Helper()
+	return compile(t, Cross(t), "aarch64-linux-gnu-gcc", source, append([]string{"-pthread"}, flags...))
+}
+
 func compile(t testing.TB, root *Root, compiler, source string, flags []string) string {
 	t.Helper()
 	path := Victim(t, filepath.Join("c", source))

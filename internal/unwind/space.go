@@ -166,14 +166,14 @@ func object(o Opened, err error) *Object {
 		return &Object{Err: err}
 	}
 	obj := &Object{File: o.File, close: o.Close, Table: symbol.New(o.File, o.Symbols)}
-	if obj.Frames, err = tables(o.File); err != nil {
+	if obj.Frames, err = Tables(o.File); err != nil {
 		obj.Frames, obj.Err = nil, err
 	}
 	return obj
 }
 
-// tables are the unwind tables of f, nil where it has none.
-func tables(f *elffile.File) (*cfi.Frames, error) {
+// Tables are the unwind tables of f, nil where it has none.
+func Tables(f *elffile.File) (*cfi.Frames, error) {
 	src := cfi.Source{Arch: cfi.AMD64}
 	if f.Machine() == elf.EM_AARCH64 {
 		src.Arch = cfi.ARM64
