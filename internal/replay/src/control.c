@@ -326,12 +326,16 @@ static void run(void)
 	printf(" silent=%d\n", silent);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	char *line = NULL;
 	size_t size = 0;
 	ssize_t n;
 	struct rlimit none = {0, 0};
+	if (argc > 1 && !freopen(argv[1], "r", stdin)) {
+		perror(argv[1]);
+		return 1;
+	}
 	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED) {
 		perror("share memory");
