@@ -35,7 +35,7 @@ const (
 // Process of a run.
 type Process struct {
 	// Parent is the index of its parent, -1 for the first, and Fork which of its
-	// forks this one was, from 1.
+	// forks this one was: see forkNumber.
 	Parent, Fork int
 	End          End
 	// Signal or status it ended with.

@@ -19,8 +19,8 @@
 
 static pthread_mutex_t lock[most_locks];
 static sem_t semaphore[most_semaphores];
-static FILE *stream[most_streams], *stopping;
-static char buffer[most_streams + 2][4096], much[65536];
+static FILE *stream[most_streams], *stopping[most_threads];
+static char buffer[most_streams + 1 + most_threads][4096], much[65536];
 
 static void check(int ok)
 {
@@ -143,11 +143,14 @@ static void run_fflush(int n) { fflush(stream_at(n)); }
 static void run_flush_all(int n)
 {
 	(void)n;
-	/* A stream that nobody else uses has something to write, and is the first of
-	 * libc's list: the stop is where only the list's lock is held, and its own. */
-	if (armed())
-		putc_unlocked('x', stopping);
-	fflush(NULL);
+	/* A stream that no other thread uses has something to write, and those are the
+	 * first of libc's list: the stop is where only the list's lock is held, and its
+	 * own. Another thread that flushes all at once may have written it meanwhile. */
+	do {
+		if (armed())
+			putc_unlocked('x', stopping[me]);
+		fflush(NULL);
+	} while (armed());
 }
 
 static void run_flockfile(int n) { flockfile(stream_at(n)); }
@@ -425,7 +428,8 @@ void prepare_calls(void)
 	setvbuf(stdout, buffer[most_streams], _IOFBF, sizeof *buffer);
 	for (int i = 0; i < program.streams; i++)
 		stream[i] = make_stream("r", buffer[i]);
-	stopping = make_stream("w", buffer[most_streams + 1]);
+	for (int i = 0; i < program.threads; i++)
+		stopping[i] = make_stream("w", buffer[most_streams + 1 + i]);
 	thread_of[0] = pthread_self();
 	for (int i = 0; i < program.libraries; i++) {
 		make_library(i);

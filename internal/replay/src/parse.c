@@ -1,4 +1,4 @@
-/* Reads a program: program.go says how a line reads. */
+/* Reads a program: encode in replay.go says how a line reads. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -2,7 +2,7 @@
  * Runs small programs of calls, locks and fork handlers on the libc that it was
  * started on, each in a process of its own called the subject, whose threads go
  * only when they are told to. The controller reads programs from its input, one
- * a line, and writes what became of each; the Go side (program.go) says how both
+ * a line, and writes what became of each; the Go side (replay.go, result.go) says how both
  * lines read.
  *
  * A thread stops before each call, and once more within a call that is marked so:

@@ -9,9 +9,9 @@
 
 __thread int me;
 pthread_t thread_of[most_threads];
-static __thread int function_now, call_now;
+static __thread int function_now, call_now, forks;
 static int first_process; /* the subject's, whose threads stop */
-static int history_now, history_pid, forks;
+static int history_now, history_pid;
 
 /* Waits by a futex that is not private, unlike libc's own: so the controller tells
  * a thread at a stop from one that sleeps for a lock. */
@@ -39,7 +39,7 @@ void record(int what)
 		if (n >= most_processes)
 			_exit(121);
 		shared->history[n].parent = history_now;
-		shared->history[n].fork = forks;
+		shared->history[n].fork = 1000 * me + forks; /* forkNumber in predict.go */
 		atomic_store(&shared->history[n].pid, pid);
 		history_now = n;
 		history_pid = pid;
