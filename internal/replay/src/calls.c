@@ -193,9 +193,11 @@ __asm__(".section .rodata\n"
 static char path[most_libraries][32];
 static struct {
 	void *handle;
+	int opens;
 	void (*add)(int handler, int which);
 	void (*enter)(int function);
 } library[most_libraries];
+static void *own; /* the program's handle */
 
 int replay_loading;
 void replay_loaded(void (*add)(int handler, int which), void (*enter)(int function));
@@ -228,11 +230,23 @@ static void run_dlopen(int n)
 	replay_loading = n;
 	handle = dlopen(path[n], RTLD_NOW | RTLD_LOCAL);
 	check(handle != NULL);
-	if (handle)
+	if (handle) {
 		library[n].handle = handle;
+		library[n].opens++;
+	}
 }
 
-static void run_dlclose(int n) { check(library[n].handle && !dlclose(library[n].handle)); }
+static void run_dlclose(int n)
+{
+	/* A handle that was closed must not be closed again: nobody knows what comes of
+	 * it. The program's own takes the same lock, and does nothing. */
+	if (library[n].opens > 0) {
+		library[n].opens--;
+		check(!dlclose(library[n].handle));
+	} else {
+		dlclose(own);
+	}
+}
 
 static void run_pthread_atfork(int n)
 {
@@ -431,6 +445,7 @@ void prepare_calls(void)
 	for (int i = 0; i < program.threads; i++)
 		stopping[i] = make_stream("w", buffer[most_streams + 1 + i]);
 	thread_of[0] = pthread_self();
+	own = dlopen(NULL, RTLD_NOW);
 	for (int i = 0; i < program.libraries; i++) {
 		make_library(i);
 		if (program.library[i].loaded)

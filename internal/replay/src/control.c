@@ -94,17 +94,14 @@ static enum motion motion(pid_t pid, pid_t tid, unsigned long *mark)
 	return moves;
 }
 
-static int look(pid_t pid, unsigned long *mark, int *waiting, int is_subject);
-
-/* Whether all children of a process rest, or have ended; how many have not. */
-static int look_at_children(pid_t pid, unsigned long *mark, int *living)
+/* Notes the children of a process, theirs, and so on. */
+static void find_children(pid_t pid)
 {
 	char path[64], text[4096];
 	DIR *tasks;
-	int all = 1;
 	snprintf(path, sizeof path, "/proc/%d/task", pid);
 	if (!(tasks = opendir(path)))
-		return 1;
+		return;
 	for (struct dirent *d; (d = readdir(tasks));) {
 		if (*d->d_name == '.')
 			continue;
@@ -112,54 +109,64 @@ static int look_at_children(pid_t pid, unsigned long *mark, int *living)
 		read_file(path, text, sizeof text);
 		for (char *s = text, *word; (word = strsep(&s, " "));) {
 			pid_t child = atoi(word);
-			int waiting = 0;
-			if (!child)
-				continue;
-			relative_of(child);
-			int r = look(child, mark, &waiting, 0);
-			if (r == -1)
-				continue; /* it has ended: whoever waits for it goes on */
-			++*living;
-			all &= r;
+			if (child) {
+				relative_of(child);
+				find_children(child);
+			}
 		}
 	}
 	closedir(tasks);
-	return all;
 }
 
-/* Whether a process has come to rest: 1, 0 if not, -1 if it has ended. */
-static int look(pid_t pid, unsigned long *mark, int *waiting, int is_subject)
+/* All processes of the run. One whose parent has ended is the controller's. */
+static void find_relatives(void)
+{
+	find_children(getpid());
+	int n = atomic_load(&shared->histories);
+	for (int i = 0; i < n && i < most_processes; i++)
+		if (atomic_load(&shared->history[i].pid))
+			relative_of(atomic_load(&shared->history[i].pid));
+}
+
+/* The parent of a process, 0 if it has ended. */
+static pid_t parent_of(pid_t pid)
 {
 	char path[64], text[1024];
-	DIR *tasks;
-	int all = 1, tasks_seen = 0;
 	snprintf(path, sizeof path, "/proc/%d/stat", pid);
 	char *state = read_file(path, text, sizeof text) ? strrchr(text, ')') : NULL;
-	if (!state || state[2] == 'Z' || state[2] == 'X')
-		return -1;
-	int living = 0, children = look_at_children(pid, mark, &living);
-	snprintf(path, sizeof path, "/proc/%d/task", pid);
+	return !state || state[2] == 'Z' || state[2] == 'X' ? 0 : atoi(state + 4);
+}
+
+/* Whether a process that has not ended has come to rest. */
+static int look(struct relative *r, pid_t subject, unsigned long *mark)
+{
+	char path[64];
+	DIR *tasks;
+	int all = 1, tasks_seen = 0, living = 0;
+	for (int i = 0; i < relatives; i++)
+		living += parent_of(relative[i].pid) == r->pid;
+	snprintf(path, sizeof path, "/proc/%d/task", r->pid);
 	if (!(tasks = opendir(path)))
-		return -1;
+		return 0;
 	for (struct dirent *d; (d = readdir(tasks));) {
 		pid_t tid = atoi(d->d_name);
 		if (!tid)
 			continue;
 		tasks_seen++;
 		int at_stop = 0;
-		for (int i = 0; is_subject && i < program.threads; i++) {
+		for (int i = 0; r->pid == subject && i < program.threads; i++) {
 			const struct seat *seat = &shared->seat[i];
 			if (atomic_load(&seat->tid) == tid)
 				at_stop = atomic_load(&seat->standing) == standing || (atomic_load(&seat->standing) == ended && (!program.end || i == 0));
 		}
 		if (at_stop)
 			continue;
-		switch (motion(pid, tid, mark)) {
+		switch (motion(r->pid, tid, mark)) {
 		case rests:
+			break;
 		case is_gone: /* the first thread can be a zombie beside others */
 			break;
 		case waits_for_child:
-			++*waiting;
 			if (!living)
 				all = 0; /* one that has ended is about to be collected */
 			break;
@@ -168,7 +175,7 @@ static int look(pid_t pid, unsigned long *mark, int *waiting, int is_subject)
 		}
 	}
 	closedir(tasks);
-	return all && children && tasks_seen;
+	return all && tasks_seen;
 }
 
 /* Whether every thread of the subject has told its number. */
@@ -190,26 +197,23 @@ static const char *settle(pid_t subject, int *alive)
 	int news_before = 0, rested = 0;
 	clock_gettime(CLOCK_MONOTONIC, &begun);
 	for (;;) {
-		int news = atomic_load(&shared->news), waiting = 0;
+		int news = atomic_load(&shared->news), all = 1;
 		unsigned long mark = 0;
-		int r = look(subject, &mark, &waiting, 1);
-		if (r == -1) {
-			/* What it left behind is ours now, and goes on to its own end. */
-			int living = 0;
-			r = look_at_children(getpid(), &mark, &living);
-			*alive = 0;
-		} else {
-			r = r && seated();
-			*alive = 1;
+		find_relatives();
+		for (int i = 0; i < relatives; i++) {
+			if (parent_of(relative[i].pid)) {
+				all &= look(&relative[i], subject, &mark);
+				mark++; /* how many there are counts, too */
+			}
 		}
-		if (r && rested && mark == before && news == news_before && news == atomic_load(&shared->news))
+		*alive = parent_of(subject) != 0;
+		all = all && (!*alive || seated());
+		if (all && rested && mark == before && news == news_before && news == atomic_load(&shared->news))
 			return NULL;
-		if (!r || news != news_before) {
-			struct timespec rest = {0, look_every};
-			if (!r && news == atomic_load(&shared->news))
-				syscall(SYS_futex, &shared->news, 0 /* FUTEX_WAIT */, news, &rest, NULL, 0);
-		}
-		rested = r;
+		struct timespec rest = {0, look_every};
+		if (!all)
+			syscall(SYS_futex, &shared->news, 0 /* FUTEX_WAIT */, news, &rest, NULL, 0);
+		rested = all;
 		before = mark;
 		news_before = news;
 		clock_gettime(CLOCK_MONOTONIC, &now);
@@ -256,16 +260,12 @@ static void tell_history(int n)
 /* Ends what is left of a run: it is stuck. How all others ended is noted. */
 static void collect(void)
 {
-	unsigned long mark = 0;
-	int status, living = 0;
+	int status;
 	pid_t pid;
-	look_at_children(getpid(), &mark, &living); /* those that became ours */
+	find_relatives();
 	for (int i = 0; i < relatives; i++) {
 		struct relative *r = &relative[i];
-		char path[64], text[1024];
-		snprintf(path, sizeof path, "/proc/%d/stat", r->pid);
-		char *state = read_file(path, text, sizeof text) ? strrchr(text, ')') : NULL;
-		r->stuck = state && state[2] != 'Z' && state[2] != 'X';
+		r->stuck = parent_of(r->pid) != 0;
 		if (r->stuck)
 			kill(r->pid, SIGKILL);
 	}
