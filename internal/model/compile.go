@@ -38,7 +38,17 @@ const deepest = 2
 // Compile writes the program of a scenario on a libc. The scenario is as Read
 // returns it. *Unread is the error if the libc lacks one of its calls.
 func Compile(s *scenario.Scenario, l *libc.Libc) (*machine.Program, error) {
-	c := &compiler{s: s, l: l, p: &machine.Program{}, locks: make(map[string]uint8), threads: len(s.Threads) > 1}
+	return compile(&compiler{s: s, l: l, p: &machine.Program{}, locks: make(map[string]uint8), threads: len(s.Threads) > 1})
+}
+
+// CompileStops is Compile with a stop before each call, and one more in those whose
+// places are given, after they have taken their first lock.
+func CompileStops(s *scenario.Scenario, l *libc.Libc, within map[scenario.Pos]bool) (*machine.Program, error) {
+	return compile(&compiler{s: s, l: l, p: &machine.Program{}, locks: make(map[string]uint8), threads: len(s.Threads) > 1, stops: true, stopWithin: within})
+}
+
+func compile(c *compiler) (*machine.Program, error) {
+	s, l := c.s, c.l
 	c.declare()
 	for i := machine.FirstFree; i > 0; i-- {
 		c.p.Says = append(c.p.Says, machine.Note{})
@@ -77,9 +87,14 @@ type compiler struct {
 	handlers int    // bodies of handlers that it stands within
 	path     string // calls that lead here, outermost first
 	line     int
+	column   int
 	library  string // whose code it is
 	call     scenario.Call
 	fork     fork // the innermost
+
+	stops      bool
+	stopWithin map[scenario.Pos]bool
+	stopNext   bool // after the next lock that is taken
 }
 
 // fork is what the steps of one fork have to know.
@@ -196,7 +211,7 @@ func (c *compiler) emit(in machine.Instr, step string) int {
 	}
 	in.Next = uint16(len(c.p.Code) + 1)
 	c.p.Code = append(c.p.Code, in)
-	c.p.Says = append(c.p.Says, machine.Note{Call: c.path, Step: step, Line: c.line})
+	c.p.Says = append(c.p.Says, machine.Note{Call: c.path, Step: step, Line: c.line, Column: c.column})
 	return len(c.p.Code) - 1
 }
 
@@ -292,10 +307,15 @@ func (c *compiler) body(calls []scenario.Call) {
 		if i > 0 {
 			c.present()
 		}
-		line, before := c.line, c.call
-		c.line, c.call = call.Pos.Line, call
+		line, column, before := c.line, c.column, c.call
+		c.line, c.column, c.call = call.Pos.Line, call.Pos.Column, call
+		if c.stops && call.Verb != scenario.RepeatVerb {
+			c.emit(machine.Instr{Op: machine.Stop}, "stop")
+		}
+		c.stopNext = c.stopWithin[call.Pos]
 		c.one(call)
-		c.line, c.call = line, before
+		c.stopNext = false
+		c.line, c.column, c.call = line, column, before
 	}
 	if n := len(calls); n > 0 && calls[n-1].Verb == scenario.DlcloseVerb {
 		c.present()
@@ -362,6 +382,14 @@ func (c *compiler) one(call scenario.Call) {
 		}
 	case scenario.WaitVerb:
 		// The child is explored by itself: whether it ends is said of the child.
+	case scenario.AtforkVerb:
+		// Whose a handler is depends on whose code registers it.
+		if h := c.s.Handlers[c.handlerNumber(call.Arg)]; h.Library != "" && c.l.Unloads {
+			c.within(text(call), func() {
+				c.emit(machine.Instr{Op: machine.Present, A: uint8(c.libraryNumber(h.Library))}, "go into "+h.Library)
+			})
+		}
+		c.libcCall(call)
 	default:
 		c.libcCall(call)
 	}

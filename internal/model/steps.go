@@ -76,6 +76,10 @@ func (c *compiler) locking(op machine.Op, verb, what string) {
 	}
 	for _, l := range c.locksOf(what) {
 		c.emit(machine.Instr{Op: op, A: l}, verb+" "+c.p.Locks[l].Name)
+		if op == machine.Lock && c.stopNext {
+			c.stopNext = false
+			c.emit(machine.Instr{Op: machine.Stop, A: 1}, "stop")
+		}
 	}
 }
 

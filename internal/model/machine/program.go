@@ -41,6 +41,7 @@ const (
 	Close   // counts library A down; To is where it goes if others use it still
 	Unload  // library A is gone
 	Present // crashes if library A is not there
+	Stop    // nothing: a Stepper may wait here; A is not nought within a call
 	// First, Next handler of the list for frame B in phase C: jumps into the table A
 	// at the handler's number, or to To if there is none left.
 	FirstHandler
@@ -190,8 +191,8 @@ type Note struct {
 	Call string
 	// Step is what it does there, such as "lock stdio list". Empty: no more than the
 	// call itself.
-	Step string
-	Line int // in the scenario
+	Step         string
+	Line, Column int // in the scenario
 	// Quiet: it is a step of the walk over the handlers, of which their bodies tell.
 	Quiet bool
 }
