@@ -159,7 +159,7 @@ func (c *compiler) declare() {
 			c.streams = append(slices.Clone(c.streams), name)
 		}
 	})
-	p.List = map[libc.Walk]machine.ListKind{libc.Counted: machine.Counted, libc.Indexed: machine.Indexed, libc.Numbered: machine.Numbered, libc.Linked: machine.Linked, libc.Newest: machine.Newest}[c.l.Fork.List]
+	p.List = map[libc.Walk]machine.ListKind{libc.Counted: machine.Counted, libc.Indexed: machine.Indexed, libc.Numbered: machine.Numbered, libc.Linked: machine.Linked, libc.Cursor: machine.Cursor}[c.l.Fork.List]
 	p.InChild = map[libc.Elision]machine.Mode{libc.Kept: machine.Real, libc.Once: machine.Once, libc.Dropped: machine.Plain}[c.l.Fork.Elision]
 	if !c.threads {
 		p.Start = machine.Plain
@@ -317,8 +317,8 @@ func (c *compiler) body(calls []scenario.Call) {
 		c.stopNext = false
 		c.line, c.column, c.call = line, column, before
 	}
-	if n := len(calls); n > 0 && calls[n-1].Verb == scenario.DlcloseVerb {
-		c.present()
+	if len(calls) > 0 {
+		c.present() // it returns into that code
 	}
 }
 

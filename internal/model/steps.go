@@ -70,15 +70,22 @@ func (c *compiler) step(s libc.Step) {
 	}
 }
 
+// stopInside is the stop within a call, if it is still to come.
+func (c *compiler) stopInside() {
+	if c.stopNext {
+		c.stopNext = false
+		c.emit(machine.Instr{Op: machine.Stop, A: 1}, "stop")
+	}
+}
+
 func (c *compiler) locking(op machine.Op, verb, what string) {
 	if c.l.Fork.SkipsEmpty && what == "fork handlers" && c.call.Verb == scenario.ForkVerb && !slices.Contains(c.listed, true) {
 		return // fork looks first whether there is any handler
 	}
 	for _, l := range c.locksOf(what) {
 		c.emit(machine.Instr{Op: op, A: l}, verb+" "+c.p.Locks[l].Name)
-		if op == machine.Lock && c.stopNext {
-			c.stopNext = false
-			c.emit(machine.Instr{Op: machine.Stop, A: 1}, "stop")
+		if op == machine.Lock && (c.call.Verb != scenario.DlopenVerb || !c.l.Unloads) {
+			c.stopInside()
 		}
 	}
 }
@@ -108,6 +115,7 @@ func (c *compiler) libraryStep(s libc.Step) {
 		before := c.library
 		if s.What == "dlopen" {
 			i := c.emit(machine.Instr{Op: machine.Open, A: lib}, "look for "+name)
+			c.stopInside() // glibc opens the file only then; musl before it looks for the library
 			c.steps(s.Steps)
 			c.emit(machine.Instr{Op: machine.Loaded, A: lib}, name+" is loaded")
 			c.library = name

@@ -96,10 +96,11 @@ func linkedHandlers(wait Do) map[string][]Step {
 }
 
 // arrayOfHandlers are calls around the array that there is since 2.28: dlclose takes
-// its lock for any library. Source: glibc 2.28, nptl/register-atfork.c (27761a1042).
+// its lock for any library, with the lock of the exit functions held. Source: glibc
+// 2.28, nptl/register-atfork.c (27761a1042), stdlib/cxa_finalize.c.
 func arrayOfHandlers() map[string][]Step {
 	return map[string][]Step{
-		"unregister": under(atforkLock, Step{Do: Remove}),
+		"unregister": under(exitFunctions, under(atforkLock, Step{Do: Remove})...),
 	}
 }
 

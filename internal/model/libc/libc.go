@@ -92,7 +92,7 @@ const (
 	Indexed
 	Numbered
 	Linked
-	Newest
+	Cursor
 )
 
 // Elision is what becomes of elided locks in the child of a process with threads.

@@ -103,9 +103,10 @@ const (
 	// Linked: a list that is walked as it is at each step; entries that are added at
 	// its end are met by a walk towards it.
 	Linked
-	// Newest: a list whose new entries go to its head, out of the way of a walk
-	// towards the end that runs from the oldest on.
-	Newest
+	// Cursor: a list linked both ways whose one anchor is also the place of the walk:
+	// what is registered during one is linked in at that place, and cuts off what
+	// was before it there.
+	Cursor
 )
 
 // Mode says whether locks that are Elided are taken.

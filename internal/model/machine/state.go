@@ -7,6 +7,7 @@ package machine
 //	2  crash, 1 and up
 //	3  length of the list of handlers
 //	4  registrations so far
+//	5  anchor of a Cursor list: number of the entry and 1
 //
 // Then come, each where layout says: two bytes of place for each thread; a byte for
 // each lock (owner in the low half, times taken again in the high one), semaphore
@@ -17,6 +18,7 @@ const (
 	crashByte    = 2
 	lengthByte   = 3
 	countByte    = 4
+	anchorByte   = 5
 	threadsStart = 6
 )
 
@@ -50,10 +52,13 @@ const (
 )
 
 // bytes of one entry of the list: handler, number, count of users and whether it
-// was retired.
+// was retired. In a Cursor list, which nothing is taken off, the third is the entry
+// before it and the fourth that behind it, as number and 1.
 const (
-	entrySize = 3
-	retired   = 0x80
+	entrySize   = 4
+	retired     = 0x80
+	entryBefore = 2
+	entryBehind = 3
 )
 
 // bytes of one frame.

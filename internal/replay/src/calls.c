@@ -196,24 +196,32 @@ static struct {
 	int opens;
 	void (*add)(int handler, int which);
 	void (*enter)(int function);
+	void (*here)(void);
 } library[most_libraries];
 static void *own; /* the program's handle */
 
 int replay_loading;
-void replay_loaded(void (*add)(int handler, int which), void (*enter)(int function));
+void replay_loaded(void (*add)(int handler, int which), void (*enter)(int function), void (*here)(void));
 void replay_unloaded(int number);
 void replay_enter(int function);
 
-void replay_loaded(void (*add)(int handler, int which), void (*enter)(int function))
+void replay_loaded(void (*add)(int handler, int which), void (*enter)(int function), void (*here)(void))
 {
 	int n = replay_loading;
 	library[n].add = add;
 	library[n].enter = enter;
+	library[n].here = here;
 	run_function(program.library[n].load);
 }
 
 void replay_unloaded(int number) { run_function(program.library[number].unload); }
 void replay_enter(int function) { run_function(function); }
+
+void go_on_in(int n)
+{
+	if (n != nobody)
+		library[n].here();
+}
 
 static void make_library(int n)
 {

@@ -164,7 +164,8 @@ static int look(struct relative *r, pid_t subject, unsigned long *mark)
 		switch (motion(r->pid, tid, mark)) {
 		case rests:
 			break;
-		case is_gone: /* the first thread can be a zombie beside others */
+		case is_gone: /* no thread goes by itself: the whole process is about to */
+			all = 0;
 			break;
 		case waits_for_child:
 			if (!living)
@@ -175,7 +176,11 @@ static int look(struct relative *r, pid_t subject, unsigned long *mark)
 		}
 	}
 	closedir(tasks);
-	return all && tasks_seen;
+	/* Those that end by themselves do so some time after they have said so. */
+	int want = r->pid != subject ? 1 : program.threads;
+	for (int i = 1; r->pid == subject && program.end && i < program.threads; i++)
+		want -= atomic_load(&shared->seat[i].standing) == ended;
+	return all && tasks_seen >= want;
 }
 
 /* Whether every thread of the subject has told its number. */

@@ -119,6 +119,7 @@ const struct verb *verb_named(const char *name);
 int operands(const struct verb *v); /* how many of what it takes there are, nobody: it takes none */
 void prepare_calls(void); /* before there are threads */
 void prepare_thread(void);
+void go_on_in(int library); /* runs code of a library, unless it is nobody */
 
 /* subject.c */
 void subject(void) __attribute__((noreturn));

@@ -79,6 +79,8 @@ void run_function(int function)
 	for (int i = 0; i < f->calls; i++) {
 		const struct call *c = &f->call[i];
 		call_now = i;
+		if (i > 0)
+			go_on_in(f->library);
 		stop();
 		record(begins);
 		if (c->within)
@@ -90,6 +92,8 @@ void run_function(int function)
 		}
 		record(returns);
 	}
+	if (f->calls)
+		go_on_in(f->library);
 	record(leaves);
 	function_now = function_before;
 	call_now = call_before;
