@@ -21,7 +21,7 @@ func (r real) find(t testing.TB) *libc.Libc {
 }
 
 // generated is how many scenarios are generated for each libc.
-const generated = 600
+const generated = 4000
 
 // The model and the libcs agree on generated scenarios.
 func TestGenerated(t *testing.T) {

@@ -29,6 +29,10 @@ const (
 	former   = 15 // the forking thread, by the number that it had in the parent
 )
 
+// closing is what stands for a library that is about to be unloaded, in place of how
+// often it is open: its code is there still.
+const closing = 0x80
+
 // Fault is something that went wrong though the process went on. They add up along
 // a path.
 type Fault uint8
@@ -212,7 +216,12 @@ func (m *maker) do(s []byte, t int, in *Instr, child bool) {
 		m.unregister(s, in.A)
 	case Open:
 		i := m.libraries + int(in.A)
-		if s[i] > 0 {
+		switch s[i] {
+		case 0:
+		case closing: // it is there again, and nothing is run
+			s[i] = 1
+			next = in.To
+		default:
 			s[i]++
 			next = in.To
 		}
@@ -220,10 +229,13 @@ func (m *maker) do(s []byte, t int, in *Instr, child bool) {
 		s[m.libraries+int(in.A)] = 1
 	case Close:
 		i := m.libraries + int(in.A)
-		if s[i] != 1 {
-			if s[i] > 0 {
-				s[i]--
-			}
+		switch s[i] {
+		case 0, closing: // it is not open
+			next = in.To
+		case 1:
+			s[i] = closing
+		default:
+			s[i]--
 			next = in.To
 		}
 	case Unload:
