@@ -384,12 +384,16 @@ func (c *compiler) one(call scenario.Call) {
 		// The child is explored by itself: whether it ends is said of the child.
 	case scenario.AtforkVerb:
 		// Whose a handler is depends on whose code registers it.
-		if h := c.s.Handlers[c.handlerNumber(call.Arg)]; h.Library != "" && c.l.Unloads {
-			c.within(text(call), func() {
-				c.emit(machine.Instr{Op: machine.Present, A: uint8(c.libraryNumber(h.Library))}, "go into "+h.Library)
-			})
+		before := c.library
+		if h := c.s.Handlers[c.handlerNumber(call.Arg)]; h.Library != "" {
+			c.library = h.Library
+			c.within(text(call), c.present)
+			c.libcCall(call)
+			c.within(text(call), c.present)
+		} else {
+			c.libcCall(call)
 		}
-		c.libcCall(call)
+		c.library = before
 	default:
 		c.libcCall(call)
 	}

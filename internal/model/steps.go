@@ -50,6 +50,8 @@ func (c *compiler) step(s libc.Step) {
 		c.p.Code[i].To = c.here()
 	case libc.Call:
 		c.steps(c.l.Calls[s.What])
+	case libc.Back:
+		c.stopInside()
 	case libc.Fails:
 		n := slices.Index(c.p.Crashes, s.What)
 		if n < 0 {
@@ -70,6 +72,14 @@ func (c *compiler) step(s libc.Step) {
 	}
 }
 
+// stopsLocked reports whether the stop within the call that is compiled comes after
+// its first lock, as with most: dlopen of glibc opens the file later, and where libc
+// calls back the program stops in its own function.
+func (c *compiler) stopsLocked() bool {
+	return (c.call.Verb != scenario.DlopenVerb || !c.l.Unloads) &&
+		!slices.ContainsFunc(c.l.Calls[string(c.call.Verb)], func(s libc.Step) bool { return s.Do == libc.Back })
+}
+
 // stopInside is the stop within a call, if it is still to come.
 func (c *compiler) stopInside() {
 	if c.stopNext {
@@ -84,7 +94,7 @@ func (c *compiler) locking(op machine.Op, verb, what string) {
 	}
 	for _, l := range c.locksOf(what) {
 		c.emit(machine.Instr{Op: op, A: l}, verb+" "+c.p.Locks[l].Name)
-		if op == machine.Lock && (c.call.Verb != scenario.DlopenVerb || !c.l.Unloads) {
+		if op == machine.Lock && c.stopsLocked() {
 			c.stopInside()
 		}
 	}

@@ -51,11 +51,13 @@ func muslCalls() map[string][]Step {
 		"sem_open":    under(semaphoreList),
 		"popen":       steps(call("malloc"), take(streamList), release(streamList)), // src/stdio/popen.c
 		// src/stdio/__stdio_exit.c waits for every stream.
-		"exit":            steps(take(exitFunctions), release(exitFunctions), take(streamList), take(Streams), end()),
-		"_exit":           steps(end()),
-		"dl_iterate_phdr": under(loader),
-		"dlopen":          steps(take(loader), call("malloc"), release(loader), take(muslInit), Step{Do: Body, What: "dlopen"}, release(muslInit)),
-		"dlclose":         under(loader), // it only looks whether there is such a library
-		"pthread_atfork":  steps(call("malloc"), take(muslHandlers), Step{Do: Append}, release(muslHandlers)),
+		"exit":  steps(take(exitFunctions), release(exitFunctions), take(streamList), take(Streams), end()),
+		"_exit": steps(end()),
+		// src/ldso: the function is called without the lock that guards each step.
+		"dl_iterate_phdr": steps(Step{Do: Back}, take(loader), release(loader)),
+		// A library that is there costs no memory; constructors run without a lock.
+		"dlopen":         steps(take(loader), Step{Do: Body, What: "dlopen", Steps: steps(call("malloc"), release(loader), take(muslInit), release(muslInit))}, when(loader, release(loader))),
+		"dlclose":        under(loader), // it only looks whether there is such a library
+		"pthread_atfork": steps(call("malloc"), take(muslHandlers), Step{Do: Append}, release(muslHandlers)),
 	}
 }

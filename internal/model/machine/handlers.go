@@ -240,15 +240,30 @@ func (m *maker) numberAt(s []byte, i int) int {
 	return int(m.at(s, i)[1])
 }
 
-// numbered finds its place again by the number of the entry that ran last.
+// numbered finds its place again by the number of the entry that ran last: before
+// the fork from where it was, which may lie beyond the end by now.
 func (m *maker) numbered(s, f []byte, first bool, phase Phase) int {
 	current := int(f[frameCurrent]) - 1
 	if phase == Prepare {
 		if first {
-			f[frameBound] = s[countByte]
-			return m.before(s, MaxRegistrations)
+			f[frameBound], f[framePos] = s[countByte], byte(m.size(s))
+		} else {
+			f[framePos]--
+			for f[framePos] > 0 {
+				id := m.numberAt(s, int(f[framePos])-1)
+				if id < current || s[crashByte] != 0 {
+					break
+				}
+				f[framePos]--
+			}
+			if s[crashByte] != 0 {
+				return -1
+			}
 		}
-		return m.before(s, current)
+		if f[framePos] == 0 {
+			return -1
+		}
+		return m.numberAt(s, int(f[framePos])-1)
 	}
 	id := m.behind(s, current)
 	if first {

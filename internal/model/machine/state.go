@@ -229,14 +229,17 @@ func (m *maker) do(s []byte, t int, in *Instr, child bool) {
 		s[m.libraries+int(in.A)] = 1
 	case Close:
 		i := m.libraries + int(in.A)
-		switch s[i] {
-		case 0, closing: // it is not open
+		switch busy := m.closes(s); {
+		case s[i] == 0 || s[i] == closing: // it is not open
 			next = in.To
-		case 1:
-			s[i] = closing
-		default:
+		case s[i] > 1:
 			s[i]--
 			next = in.To
+		default:
+			s[i] = closing
+			if busy {
+				next = in.To
+			}
 		}
 	case Unload:
 		s[m.libraries+int(in.A)] = 0
@@ -263,6 +266,18 @@ func (m *maker) do(s []byte, t int, in *Instr, child bool) {
 	}
 	m.setPlace(s, t, next)
 	m.settle(s, t)
+}
+
+// closes reports whether the loader is about to unload a library: a dlclose within
+// another leaves the rest to that one, and so does one in the child of a process that
+// was about to.
+func (m *maker) closes(s []byte) bool {
+	for i := range m.p.Libraries {
+		if s[m.libraries+i] == closing {
+			return true
+		}
+	}
+	return false
 }
 
 // settle does the silent steps that a thread stands before.
