@@ -48,7 +48,7 @@ func CompileStops(s *scenario.Scenario, l *libc.Libc, within map[scenario.Pos]bo
 }
 
 func compile(c *compiler) (*machine.Program, error) {
-	s, l := c.s, c.l
+	s := c.s
 	c.declare()
 	for i := machine.FirstFree; i > 0; i-- {
 		c.p.Says = append(c.p.Says, machine.Note{})

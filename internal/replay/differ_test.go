@@ -21,7 +21,7 @@ func (r real) find(t testing.TB) *libc.Libc {
 }
 
 // generated is how many scenarios are generated for each libc.
-const generated = 1500
+const generated = 600
 
 // The model and the libcs agree on generated scenarios.
 func TestGenerated(t *testing.T) {
