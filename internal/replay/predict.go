@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"forkproof/internal/model"
 	"forkproof/internal/model/libc"
 	"forkproof/internal/model/machine"
 	"forkproof/internal/model/scenario"
@@ -19,28 +18,52 @@ import (
 // outcome where the turns decide all, more where a thread that waited for a lock
 // goes on beside the one that let it go.
 func Predict(r Run, l *libc.Libc) ([]Outcome, error) {
-	p, err := model.CompileStops(r.Scenario, l, r.Within)
+	g, err := newGuide(r, l)
 	if err != nil {
 		return nil, err
 	}
-	m, err := machine.NewStepper(p)
-	if err != nil {
-		return nil, err
-	}
-	g := guide{run: r, m: m, p: p, waits: make(map[scenario.Pos]bool)}
-	for c := range Calls(r.Scenario) {
-		g.waits[c.Pos] = c.Verb == scenario.WaitVerb
-	}
-	start := &point{state: m.Start(), began: make([][]scenario.Pos, len(p.Threads)), forks: make([]int, len(p.Threads)), standing: make([]bool, len(p.Threads)), gone: -1}
 	outcomes := make(map[Outcome]bool)
 	seen := make(map[string]bool)
-	todo := []*point{start}
+	todo := []*point{g.start()}
 	for len(todo) > 0 {
 		at := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		// All ways in which those that go can go on until they stand or sleep.
+		rested, err := g.rest(at)
+		if err != nil {
+			return nil, err
+		}
+		for _, at := range rested {
+			t := g.turn(at)
+			if t < 0 {
+				outcomes[g.outcome(at)] = true
+				continue
+			}
+			todo = push(todo, seen, g.let(at, t))
+		}
+		if len(seen) > mostPoints {
+			return nil, errWide
+		}
+	}
+	return slices.Sorted(maps.Keys(outcomes)), nil
+}
+
+// start is the point from which all threads go.
+func (g *guide) start() *point {
+	n := len(g.p.Threads)
+	return &point{state: g.m.Start(), began: make([][]scenario.Pos, n), forks: make([]int, n), standing: make([]bool, n), gone: -1}
+}
+
+// rest returns the points at which nothing moves any more, in all ways in which the
+// threads that go can go on until they stand or sleep.
+func (g *guide) rest(from *point) ([]*point, error) {
+	var rested []*point
+	seen := make(map[string]bool)
+	todo := []*point{from}
+	for len(todo) > 0 {
+		at := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
 		moved := false
-		for t := range p.Threads {
+		for t := range g.p.Threads {
 			next, ok, err := g.step(at, t)
 			if err != nil {
 				return nil, err
@@ -50,19 +73,14 @@ func Predict(r Run, l *libc.Libc) ([]Outcome, error) {
 				todo = push(todo, seen, next)
 			}
 		}
-		if moved {
-			continue
+		if !moved {
+			rested = append(rested, at)
 		}
-		if t := g.turn(at); t >= 0 {
-			todo = push(todo, seen, g.let(at, t))
-			continue
-		}
-		outcomes[g.outcome(at)] = true
 		if len(seen) > mostPoints {
 			return nil, errWide
 		}
 	}
-	return slices.Sorted(maps.Keys(outcomes)), nil
+	return rested, nil
 }
 
 // mostPoints bounds how many points of one run are looked at: turns leave little
@@ -71,12 +89,18 @@ const mostPoints = 200_000
 
 var errWide = errors.New("the turns leave too much open")
 
+// ErrTorn says that nothing can be predicted: a child uses the loader while a thread
+// that it does not have was in the middle of loading a library. Fork makes the lock
+// anew; what the lock guards is as that thread left it.
+var ErrTorn = errors.New("a child uses the loader as a thread left it that was loading a library")
+
 // guide takes the steps of a program in the order that a run demands.
 type guide struct {
 	run   Run
 	m     *machine.Stepper
 	p     *machine.Program
-	waits map[scenario.Pos]bool
+	verbs map[scenario.Pos]scenario.Verb
+	loads int // the loader's lock, -1: it is never taken
 }
 
 // point is a state of the process and what led to it.
@@ -90,6 +114,7 @@ type point struct {
 	waited   int // children that were waited for
 	turns    int // of the run's that were used up
 	gone     int // the thread that ended the process by exit, -1: none did
+	torn     bool
 }
 
 func push(todo []*point, seen map[string]bool, p *point) []*point {
@@ -139,7 +164,7 @@ func (g *guide) step(at *point, t int) (*point, bool, error) {
 	next := at.copy()
 	if in.Op == machine.Clone {
 		next.forks[t]++
-		child := &point{state: slices.Clone(at.state), began: make([][]scenario.Pos, len(g.p.Threads)), forks: make([]int, len(g.p.Threads)), gone: -1}
+		child := &point{state: slices.Clone(at.state), began: make([][]scenario.Pos, len(g.p.Threads)), forks: make([]int, len(g.p.Threads)), gone: -1, torn: g.loading(at, t)}
 		g.m.Step(child.state, t, true)
 		if err := g.alone(child, t); err != nil {
 			return nil, false, err
@@ -151,6 +176,19 @@ func (g *guide) step(at *point, t int) (*point, bool, error) {
 	}
 	g.m.Step(next.state, t, false)
 	return next, true, nil
+}
+
+// usesLoader are the calls that go through what the loader knows of libraries.
+var usesLoader = map[scenario.Verb]bool{scenario.DlopenVerb: true, scenario.DlcloseVerb: true, scenario.IterateVerb: true, scenario.ExitVerb: true}
+
+// loading reports whether another thread than the one that forks is loading a library.
+func (g *guide) loading(at *point, forks int) bool {
+	for t, began := range at.began {
+		if t != forks && len(began) > 0 && g.verbs[began[len(began)-1]] == scenario.DlopenVerb && slices.Contains(g.m.Holds(at.state, t), g.loads) {
+			return true
+		}
+	}
+	return false
 }
 
 // adopt adds a child that has come to rest and its own children.
@@ -191,7 +229,10 @@ func (g *guide) alone(child *point, t int) error {
 			if g.begins(in) {
 				pos := g.pos(place)
 				child.begin(t, pos)
-				if g.waits[pos] && !child.wait() {
+				if child.torn && usesLoader[g.verbs[pos]] {
+					return ErrTorn
+				}
+				if g.verbs[pos] == scenario.WaitVerb && !child.wait() {
 					return nil
 				}
 			}
@@ -199,7 +240,7 @@ func (g *guide) alone(child *point, t int) error {
 			continue
 		case machine.Clone:
 			child.forks[t]++
-			grandchild := &point{state: slices.Clone(child.state), began: make([][]scenario.Pos, len(g.p.Threads)), forks: make([]int, len(g.p.Threads)), gone: -1}
+			grandchild := &point{state: slices.Clone(child.state), began: make([][]scenario.Pos, len(g.p.Threads)), forks: make([]int, len(g.p.Threads)), gone: -1, torn: child.torn}
 			g.m.Step(grandchild.state, t, true)
 			if err := g.alone(grandchild, t); err != nil {
 				return err
@@ -268,7 +309,7 @@ func (g *guide) let(at *point, t int) *point {
 	if g.begins(g.p.Code[place]) {
 		pos := g.pos(place)
 		next.begin(t, pos)
-		if g.waits[pos] && !next.wait() {
+		if g.verbs[pos] == scenario.WaitVerb && !next.wait() {
 			// It waits for a child that hangs.
 			g.m.Sleep(next.state, t)
 			return next

@@ -60,11 +60,11 @@ type Thread struct {
 // decode reads what the program wrote of a run.
 func decode(line string, places [][]scenario.Pos) (*Result, error) {
 	words := strings.Fields(line)
-	bad := func() (*Result, error) {
-		return nil, fmt.Errorf("the program that runs scenarios wrote a line that makes no sense: %.200q", line)
+	bad := func(why any) (*Result, error) {
+		return nil, fmt.Errorf("the program that runs scenarios wrote a line that makes no sense (%v): %.200q", why, line)
 	}
 	if len(words) < 2 {
-		return bad()
+		return bad("too short")
 	}
 	r := &Result{Name: words[0]}
 	threads := ""
@@ -73,7 +73,7 @@ func decode(line string, places [][]scenario.Pos) (*Result, error) {
 		var err error
 		switch {
 		case !ok:
-			return bad()
+			return bad(w)
 		case key == "bad":
 			_, reason, _ := strings.Cut(line, "bad=")
 			return nil, fmt.Errorf("the program that runs scenarios could not run %s: %s", r.Name, reason)
@@ -85,11 +85,11 @@ func decode(line string, places [][]scenario.Pos) (*Result, error) {
 			err = r.process(value, places)
 		}
 		if err != nil {
-			return bad()
+			return bad(err)
 		}
 	}
 	if len(r.Processes) == 0 {
-		return bad()
+		return bad("no process")
 	}
 	first := &r.Processes[0]
 	if first.End == Stuck && strings.Trim(threads, "e") == "" {

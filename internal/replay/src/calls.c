@@ -168,8 +168,13 @@ static void run_flockfile(int n) { flockfile(stream_at(n)); }
 static void run_funlockfile(int n) { funlockfile(stream_at(n)); }
 
 /* Fork and its handlers. */
+enum { deepest = 2 }; /* as in internal/model/compile.go */
+static __thread int within_handlers;
+
 static void run_fork(int function)
 {
+	if (within_handlers >= deepest)
+		return; /* a handler that forks would run itself without end */
 	count_fork();
 	switch (fork()) {
 	case -1:
@@ -183,7 +188,12 @@ static void run_fork(int function)
 }
 
 void replay_handler(int handler, int which);
-void replay_handler(int handler, int which) { run_function(program.handler[handler].function[which]); }
+void replay_handler(int handler, int which)
+{
+	within_handlers++;
+	run_function(program.handler[handler].function[which]);
+	within_handlers--;
+}
 
 #define TRAMPOLINES(n)                                         \
 	static void prepare_##n(void) { replay_handler(n, 0); } \
