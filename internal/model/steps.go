@@ -73,8 +73,8 @@ func (c *compiler) step(s libc.Step) {
 }
 
 // stopsLocked reports whether the stop within the call that is compiled comes after
-// its first lock, as with most: dlopen of glibc opens the file later, and where libc
-// calls back the program stops in its own function.
+// its first lock, as with most: dlopen of glibc opens the file later, and others
+// have the place told.
 func (c *compiler) stopsLocked() bool {
 	return (c.call.Verb != scenario.DlopenVerb || !c.l.Unloads) &&
 		!slices.ContainsFunc(c.l.Calls[string(c.call.Verb)], func(s libc.Step) bool { return s.Do == libc.Back })

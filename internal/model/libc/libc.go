@@ -26,7 +26,7 @@ const (
 	Body                   // the constructor or destructor of the library
 	End                    // the process ends
 	Pass                   // nothing that anybody else could see
-	Back                   // a function of the program's is called, which may take its time
+	Back                   // a function of the program's is called, or a file opened: it may take its time
 )
 
 // Step is one step of an algorithm.

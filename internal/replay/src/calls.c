@@ -217,16 +217,16 @@ static struct {
 	int opens;
 	void (*add)(int handler, int which);
 	void (*enter)(int function);
-	void (*here)(void);
+	int (*here)(void);
 } library[most_libraries];
 static void *own; /* the program's handle */
 
 int replay_loading;
-void replay_loaded(void (*add)(int handler, int which), void (*enter)(int function), void (*here)(void));
+void replay_loaded(void (*add)(int handler, int which), void (*enter)(int function), int (*here)(void));
 void replay_unloaded(int number);
 void replay_enter(int function);
 
-void replay_loaded(void (*add)(int handler, int which), void (*enter)(int function), void (*here)(void))
+void replay_loaded(void (*add)(int handler, int which), void (*enter)(int function), int (*here)(void))
 {
 	int n = replay_loading;
 	library[n].add = add;
@@ -238,10 +238,11 @@ void replay_loaded(void (*add)(int handler, int which), void (*enter)(int functi
 void replay_unloaded(int number) { run_function(program.library[number].unload); }
 void replay_enter(int function) { run_function(function); }
 
+/* Where the code was another library may be by now. */
 void go_on_in(int n)
 {
-	if (n != nobody)
-		library[n].here();
+	if (n != nobody && library[n].here() != n)
+		__builtin_trap();
 }
 
 static void make_library(int n)
@@ -282,9 +283,11 @@ static void run_pthread_atfork(int n)
 	const struct handler *h = &program.handler[n];
 	void (*const *t)(void) = trampolines[n];
 	const int *f = h->function;
-	if (h->library != nobody)
+	if (h->library != nobody) {
+		go_on_in(h->library);
 		library[h->library].add(n, (f[0] != nobody) | (f[1] != nobody) << 1 | (f[2] != nobody) << 2);
-	else
+		go_on_in(h->library);
+	} else
 		check(!pthread_atfork(f[0] == nobody ? NULL : t[0], f[1] == nobody ? NULL : t[1], f[2] == nobody ? NULL : t[2]));
 }
 
@@ -306,6 +309,7 @@ static void run_iterate(int n)
 static void run_call(int function)
 {
 	int l = program.function[function].library;
+	go_on_in(l);
 	if (l != nobody)
 		library[l].enter(function);
 	else

@@ -2,7 +2,7 @@
 #include <pthread.h>
 
 /* The program's. */
-void replay_loaded(void (*add)(int handler, int which), void (*enter)(int function), void (*here)(void));
+void replay_loaded(void (*add)(int handler, int which), void (*enter)(int function), int (*here)(void));
 void replay_unloaded(int library);
 void replay_handler(int handler, int which);
 void replay_enter(int function);
@@ -33,7 +33,7 @@ static void enter(int function)
 	__asm__ volatile("" ::: "memory"); /* no tail call: it comes back to here */
 }
 
-static void here(void) {}
+static int here(void) { return number; }
 
 static __attribute__((constructor)) void load(void)
 {
