@@ -113,6 +113,19 @@ threads:
   a: [fork: [write]]
   b: [write]
 `, want: map[string]string{glibc231: "master done, child stuck in pthread_atfork i", all: fine}},
+		// musl links what a handler registers in where its walk is: the last handler
+		// locks, and is never come to.
+		{name: "register-cuts-off", text: `
+locks: {x: normal}
+handlers:
+  h: {child: [pthread_atfork i]}
+  i: {child: [write]}
+  last: {child: [lock x]}
+atfork: [h, last]
+threads:
+  a: [lock x, fork: [write]]
+  b: [write]
+`, want: map[string]string{glibc231: "master done, child stuck in pthread_atfork i", glibc: "master done, child stuck in lock x", musl: fine}},
 		// A lock that knows its owner by number cannot be let go in the child.
 		{name: "recursive", text: `
 locks: {x: recursive}
