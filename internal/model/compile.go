@@ -265,10 +265,12 @@ func (c *compiler) locksOf(what string) []uint8 {
 		return all
 	case libc.Stream:
 		return []uint8{c.lock("stream:" + c.call.Arg)}
-	case libc.Streams:
+	case libc.Streams, libc.Standard, libc.Opened:
 		var all []uint8
 		for _, s := range c.streams {
-			all = append(all, c.lock("stream:"+s))
+			if opened := slices.Contains(c.s.Streams, s); what == libc.Streams || opened == (what == libc.Opened) {
+				all = append(all, c.lock("stream:"+s))
+			}
 		}
 		return all
 	case libc.Stdout:

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"forkproof/internal/model/libc"
 	"forkproof/internal/model/scenario"
 )
@@ -65,8 +63,8 @@ func (p pan) explore(t testing.TB) (int, time.Duration) {
 	return n, took
 }
 
-// larger reads testdata/NAME.yaml.
-func larger(t testing.TB, name string) (*scenario.Scenario, *libc.Libc) {
+// beside reads testdata/NAME.yaml.
+func beside(t testing.TB, name string) (*scenario.Scenario, *libc.Libc) {
 	t.Helper()
 	text, err := os.ReadFile("testdata/" + name + ".yaml")
 	if err != nil {
@@ -85,7 +83,7 @@ func larger(t testing.TB, name string) (*scenario.Scenario, *libc.Libc) {
 
 // With every interleaving the explorer meets as many states as SPIN does.
 func TestSpin(t *testing.T) {
-	s, l := larger(t, "pools")
+	s, l := beside(t, "pools")
 	want, _ := spin(t, "pools", true).explore(t)
 	r, err := Run(t.Context(), s, l, Options{Full: true})
 	if err != nil {
@@ -113,16 +111,16 @@ func BenchmarkSpin(b *testing.B) {
 
 func besideSpin(b *testing.B, name string, full bool) {
 	p := spin(b, name, full)
-	s, l := larger(b, name)
+	s, l := beside(b, name)
 	var ours, theirs time.Duration
 	var states, theirStates int
 	for b.Loop() {
 		n, took := p.explore(b)
 		theirs += took
 		theirStates += n
-		before := processorTime(b)
+		before := processor(b)
 		r, err := Run(context.Background(), s, l, Options{Full: full, Memory: 4 << 30})
-		ours += processorTime(b) - before
+		ours += processor(b) - before
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -135,14 +133,4 @@ func besideSpin(b *testing.B, name string, full bool) {
 	b.ReportMetric(rate/theirRate, "x-spin")
 	b.ReportMetric(float64(states)/float64(b.N)/1e6, "Mstates")
 	b.ReportMetric(float64(theirStates)/float64(b.N)/1e6, "Mstates-spin")
-}
-
-// processorTime is what this process has used so far, its collector included.
-func processorTime(b *testing.B) time.Duration {
-	b.Helper()
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -42,7 +42,10 @@ const (
 	Arenas  = "all arenas" // each in order
 	Stream  = "stream"     // that of the call
 	Streams = "all streams"
-	Stdout  = "stream stdout"
+	// Those of Streams that every program has, and those that it opened.
+	Standard = "standard streams"
+	Opened   = "opened streams"
+	Stdout   = "stream stdout"
 )
 
 // Builders of steps.
