@@ -67,6 +67,9 @@ func (r real) play(t testing.TB, runs []Run) []*Result {
 		}
 		answers := bufio.NewScanner(strings.NewReader(p.Output()))
 		answers.Buffer(nil, 1<<20)
+		if !answers.Scan() || answers.Text() != "ready" {
+			t.Fatalf("%s: it wrote\n%s", r, p.Output())
+		}
 		for i := range some {
 			if !answers.Scan() {
 				t.Fatalf("%s: %d answers to %d runs\n%s", r, i, len(some), p.Output())

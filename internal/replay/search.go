@@ -26,6 +26,9 @@ func Search(s *scenario.Scenario, l *libc.Libc, child bool) (Run, error) {
 	for c := range Calls(s) {
 		run.Within[c.Pos] = HasStop(*c)
 	}
+	if _, _, err := encode(run); err != nil {
+		return run, err
+	}
 	g, err := newGuide(run, l)
 	if err != nil {
 		return run, err
@@ -116,4 +119,38 @@ func newGuide(run Run, l *libc.Libc) (*guide, error) {
 		g.verbs[c.Pos] = c.Verb
 	}
 	return g, nil
+}
+
+// Turn is one turn of a run.
+type Turn struct {
+	Thread int
+	Call   string // that it goes into, or goes on with
+	Line   int    // in the scenario
+	Within bool   // it had stopped within the call
+}
+
+// Told lists what a run does turn by turn.
+func Told(run Run, l *libc.Libc) ([]Turn, error) {
+	g, err := newGuide(run, l)
+	if err != nil {
+		return nil, err
+	}
+	names := calls(run.Scenario)
+	var told []Turn
+	at := g.start()
+	for {
+		rested, err := g.rest(at)
+		if err != nil {
+			return nil, err
+		}
+		at = rested[0]
+		t := g.turn(at)
+		if t < 0 {
+			return told, nil
+		}
+		place := g.m.Place(at.state, t)
+		pos := g.pos(place)
+		told = append(told, Turn{t, names[pos], pos.Line, !g.begins(g.p.Code[place])})
+		at = g.let(at, t)
+	}
 }

@@ -349,6 +349,8 @@ int main(int argc, char **argv)
 	setenv("TZ", "Nowhere/A", 1);
 	setrlimit(RLIMIT_CORE, &none);
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+	puts("ready");
+	fflush(stdout);
 	while ((n = getline(&line, &size, stdin)) > 0) {
 		if (line[n - 1] == '\n')
 			line[n - 1] = 0;
