@@ -30,7 +30,8 @@ type Player struct {
 	complete bool
 }
 
-// Open starts the program on a libc. It runs until Close, or until ctx ends.
+// Open starts the program on a libc. It runs until Close, or until ctx ends: a run
+// takes milliseconds.
 func Open(ctx context.Context, at Place) (*Player, error) {
 	cmd, family, done, err := probe.Command(at.Root, at.Libc, at.Self, "forkproof-replay", Binary)
 	if err != nil {
@@ -50,7 +51,7 @@ func Open(ctx context.Context, at Place) (*Player, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the program that runs scenarios: %w", err)
 	}
-	context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() }) // only ever this child, which Close collects
+	context.AfterFunc(ctx, func() { p.in.Close() }) // then it ends after the run that it is in
 	if line, err := p.out.ReadString('\n'); err != nil || line != "ready\n" {
 		return nil, p.ended(ctx)
 	}
