@@ -126,6 +126,36 @@ threads:
   a: [lock x, fork: [write]]
   b: [write]
 `, want: map[string]string{glibc231: "master done, child stuck in pthread_atfork i", glibc: "master done, child stuck in lock x", musl: fine}},
+		// dlclose waits for the handlers' lock with that of the exit functions.
+		{name: "exit-beside-dlclose", turns: []int{0, 1}, text: `
+libraries: {l: {loaded: true}}
+handlers:
+  h: {prepare: [write]}
+atfork: [h]
+threads:
+  a: [fork: [exit]]
+  b: [dlclose l]
+`, want: map[string]string{glibc231: "master done, child stuck in exit", all: fine}},
+		// Since 2.36 the list may shrink under a prepare handler; by two, and the next
+		// place lies beyond its end.
+		{name: "two-handlers-gone", turns: []int{0, 1}, text: `
+libraries: {l: {loaded: true}}
+handlers:
+  first: {library: l, prepare: [write]}
+  second: {library: l, prepare: [write]}
+  last: {prepare: [write]}
+atfork: [first, second, last]
+threads:
+  a: [fork: [write]]
+  b: [dlclose l]
+`, want: map[string]string{glibc231 + " " + musl: fine, all: "master crashed"}},
+		// The time zone's file is a stream while it is read.
+		{name: "zone-and-flush", turns: []int{0, 1, 0}, text: `
+streams: [s]
+threads:
+  a: [flockfile s, localtime, funlockfile s, fork: [write]]
+  b: [fflush]
+`, want: map[string]string{glibc: "master stuck in localtime and fflush", musl: fine}},
 		// A lock that knows its owner by number cannot be let go in the child.
 		{name: "recursive", text: `
 locks: {x: recursive}
