@@ -311,7 +311,7 @@ func (c *compiler) body(calls []scenario.Call) {
 		}
 		line, column, before := c.line, c.column, c.call
 		c.line, c.column, c.call = call.Pos.Line, call.Pos.Column, call
-		if c.stops && call.Verb != scenario.RepeatVerb {
+		if c.stops && call.Verb != scenario.RepeatVerb && (call.Verb != scenario.ForkVerb || c.handlers < deepest) {
 			c.emit(machine.Instr{Op: machine.Stop}, "stop")
 		}
 		c.stopNext = c.stopWithin[call.Pos]

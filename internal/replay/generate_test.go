@@ -14,10 +14,9 @@ type generator struct {
 	s    *scenario.Scenario
 	run  Run
 	line int
-	// forks is how many more forks there may be beside those that each first thread
-	// has; inHandler forbids them, since a handler would run within itself.
-	forks     int
-	inHandler bool
+	// forks is how many more forks there may be, in threads or handlers, beside those
+	// that each first thread has.
+	forks int
 }
 
 // generate makes the run of a seed.
@@ -46,14 +45,12 @@ func generate(seed uint64) Run {
 		}
 		s.Handlers = append(s.Handlers, h)
 	}
-	g.inHandler = true
 	for i := range s.Handlers {
 		g.handler(&s.Handlers[i])
 		if g.IntN(4) > 0 {
 			s.Atfork = append(s.Atfork, s.Handlers[i].Name)
 		}
 	}
-	g.inHandler = false
 	for i := range threads {
 		t := scenario.Thread{Name: fmt.Sprintf("t%d", i)}
 		t.Body = g.body(1+g.IntN(4), true)
@@ -166,7 +163,7 @@ func (g *generator) some() []scenario.Call {
 			return []scenario.Call{g.call(scenario.DlopenVerb, l.Name)}
 		}
 	case 6:
-		if g.forks > 0 && !g.inHandler && g.IntN(3) == 0 {
+		if g.forks > 0 && g.IntN(3) == 0 {
 			g.forks--
 			return []scenario.Call{g.fork()}
 		}

@@ -108,7 +108,8 @@ type point struct {
 	state    []byte
 	standing []bool // threads that stand at a stop
 	began    [][]scenario.Pos
-	forks    []int            // of each thread
+	forks    []int // that each thread has begun
+	numbers  map[fork]int
 	children []ProcessOutcome // of all of its forks, and theirs
 	silent   int
 	waited   int // children that were waited for
@@ -143,8 +144,24 @@ func (p *point) copy() *point {
 	return &q
 }
 
+// fork is a fork of one thread that goes on.
+type fork struct {
+	thread int
+	pos    scenario.Pos
+}
+
 // begin notes that a thread goes into a call.
-func (p *point) begin(t int, pos scenario.Pos) { p.began[t] = append(slices.Clip(p.began[t]), pos) }
+func (g *guide) begin(p *point, t int, pos scenario.Pos) {
+	p.began[t] = append(slices.Clip(p.began[t]), pos)
+	if g.verbs[pos] == scenario.ForkVerb {
+		p.forks[t]++
+		p.numbers = maps.Clone(p.numbers)
+		if p.numbers == nil {
+			p.numbers = make(map[fork]int)
+		}
+		p.numbers[fork{t, pos}] = p.forks[t]
+	}
+}
 
 // step takes the next step of a thread that goes; false if there is none to take.
 func (g *guide) step(at *point, t int) (*point, bool, error) {
@@ -163,13 +180,12 @@ func (g *guide) step(at *point, t int) (*point, bool, error) {
 	}
 	next := at.copy()
 	if in.Op == machine.Clone {
-		next.forks[t]++
 		child := &point{state: slices.Clone(at.state), began: make([][]scenario.Pos, len(g.p.Threads)), forks: make([]int, len(g.p.Threads)), gone: -1, torn: g.loading(at, t)}
 		g.m.Step(child.state, t, true)
 		if err := g.alone(child, t); err != nil {
 			return nil, false, err
 		}
-		next.adopt(child, g.childOutcome(child, t), forkNumber(t, next.forks[t]))
+		next.adopt(child, g.childOutcome(child, t), forkNumber(t, at.numbers[fork{t, g.pos(place)}]))
 	}
 	if in.Op == machine.Exit {
 		next.gone = t
@@ -204,8 +220,8 @@ func (p *point) adopt(child *point, own ProcessOutcome, fork int) {
 	}
 }
 
-// forkNumber tells the forks of one process apart: by the thread and how many it
-// has made.
+// forkNumber tells the forks of one process apart: by the thread and how many it had
+// begun.
 func forkNumber(t, n int) int { return 1000*t + n }
 
 func prefixed(o ProcessOutcome, fork int) ProcessOutcome {
@@ -228,7 +244,7 @@ func (g *guide) alone(child *point, t int) error {
 		case machine.Stop:
 			if g.begins(in) {
 				pos := g.pos(place)
-				child.begin(t, pos)
+				g.begin(child, t, pos)
 				if child.torn && usesLoader[g.verbs[pos]] {
 					return ErrTorn
 				}
@@ -239,13 +255,12 @@ func (g *guide) alone(child *point, t int) error {
 			g.m.Step(child.state, t, false)
 			continue
 		case machine.Clone:
-			child.forks[t]++
 			grandchild := &point{state: slices.Clone(child.state), began: make([][]scenario.Pos, len(g.p.Threads)), forks: make([]int, len(g.p.Threads)), gone: -1, torn: child.torn}
 			g.m.Step(grandchild.state, t, true)
 			if err := g.alone(grandchild, t); err != nil {
 				return err
 			}
-			child.adopt(grandchild, g.childOutcome(grandchild, t), forkNumber(t, child.forks[t]))
+			child.adopt(grandchild, g.childOutcome(grandchild, t), forkNumber(t, child.numbers[fork{t, g.pos(place)}]))
 		case machine.Exit:
 			child.gone = t
 		}
@@ -308,7 +323,7 @@ func (g *guide) let(at *point, t int) *point {
 	next.standing[t] = false
 	if g.begins(g.p.Code[place]) {
 		pos := g.pos(place)
-		next.begin(t, pos)
+		g.begin(next, t, pos)
 		if g.verbs[pos] == scenario.WaitVerb && !next.wait() {
 			// It waits for a child that hangs.
 			g.m.Sleep(next.state, t)

@@ -169,7 +169,7 @@ func (e *encoder) function(calls []scenario.Call, library int) int {
 	words := []string{number(library)}
 	var places []scenario.Pos
 	for _, c := range written(calls) {
-		words = append(words, e.call(c))
+		words = append(words, e.call(c, library))
 		places = append(places, c.Pos)
 	}
 	e.lines[n], e.functions[n] = strings.Join(words, ","), places
@@ -191,7 +191,8 @@ func written(calls []scenario.Call) []scenario.Call {
 	return out
 }
 
-func (e *encoder) call(c scenario.Call) string {
+// call writes one call, which stands in the code of a library.
+func (e *encoder) call(c scenario.Call, library int) string {
 	s := e.run.Scenario
 	find := func(n int) string { return ":" + strconv.Itoa(n) }
 	word := string(c.Verb)
@@ -210,7 +211,7 @@ func (e *encoder) call(c scenario.Call) string {
 	case scenario.DlopenVerb, scenario.DlcloseVerb:
 		word += find(e.library(c.Arg))
 	case scenario.ForkVerb:
-		word += find(e.function(c.Body, -1))
+		word += find(e.function(c.Body, library))
 	case scenario.CallVerb:
 		word += find(e.callee(c.Arg))
 	case scenario.FlockfileVerb, scenario.FunlockVerb, scenario.GetlineVerb, scenario.FflushVerb:

@@ -56,7 +56,7 @@ static void run_join(int n) { check(!pthread_join(thread_of[n], NULL)); }
 #ifdef __GLIBC__
 enum { spare_size = 2000 };
 #else
-enum { spare_size = 100000 };
+enum { spare_size = 200000 };
 #endif
 static void *volatile kept;
 static __thread void *spare[32];
@@ -171,11 +171,14 @@ static void run_funlockfile(int n) { funlockfile(stream_at(n)); }
 enum { deepest = 2 }; /* as in internal/model/compile.go */
 static __thread int within_handlers;
 
+static void run_fork(int function);
+
+/* A handler that forks would run itself without end. */
+int left_out(const struct call *c) { return c->verb->run == run_fork && within_handlers >= deepest; }
+
 static void run_fork(int function)
 {
-	if (within_handlers >= deepest)
-		return; /* a handler that forks would run itself without end */
-	count_fork();
+	int outer = begin_fork();
 	switch (fork()) {
 	case -1:
 		record(fails);
@@ -185,6 +188,7 @@ static void run_fork(int function)
 		run_function(function);
 		_exit(0);
 	}
+	end_fork(outer);
 }
 
 void replay_handler(int handler, int which);

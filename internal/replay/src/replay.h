@@ -119,6 +119,7 @@ const struct verb *verb_named(const char *name);
 int operands(const struct verb *v); /* how many of what it takes there are, nobody: it takes none */
 void prepare_calls(void); /* before there are threads */
 void prepare_thread(void);
+int left_out(const struct call *c); /* whether a call is not made where it stands */
 void go_on_in(int library); /* runs code of a library, unless it is nobody */
 
 /* subject.c */
@@ -126,7 +127,8 @@ void subject(void) __attribute__((noreturn));
 void run_function(int function);
 void stop(void);
 int forked(void); /* whether this is no more the subject */
-void count_fork(void);
+int begin_fork(void); /* returns what end_fork is to be given */
+void end_fork(int outer);
 extern __thread int me;
 
 /* within.c: stops inside of libc. */

@@ -9,7 +9,7 @@
 
 __thread int me;
 pthread_t thread_of[most_threads];
-static __thread int function_now, call_now, forks;
+static __thread int function_now, call_now, forks, fork_now;
 static int first_process; /* the subject's, whose threads stop */
 static int history_now, history_pid;
 
@@ -39,7 +39,7 @@ void record(int what)
 		if (n >= most_processes)
 			_exit(121);
 		shared->history[n].parent = history_now;
-		shared->history[n].fork = 1000 * me + forks; /* forkNumber in predict.go */
+		shared->history[n].fork = 1000 * me + fork_now; /* forkNumber in predict.go */
 		atomic_store(&shared->history[n].pid, pid);
 		history_now = n;
 		history_pid = pid;
@@ -52,7 +52,16 @@ void record(int what)
 	h->event[n] = (struct event){me, function_now, call_now, what};
 }
 
-void count_fork(void) { forks++; }
+/* Numbers the forks of a thread. A handler may fork within another's fork: which of
+ * them made a child is known by the innermost that goes on. */
+int begin_fork(void)
+{
+	int outer = fork_now;
+	fork_now = ++forks;
+	return outer;
+}
+
+void end_fork(int outer) { fork_now = outer; }
 
 int forked(void) { return process() != first_process; }
 
@@ -78,6 +87,8 @@ void run_function(int function)
 	record(enters);
 	for (int i = 0; i < f->calls; i++) {
 		const struct call *c = &f->call[i];
+		if (left_out(c))
+			continue;
 		call_now = i;
 		if (i > 0)
 			go_on_in(f->library);
