@@ -27,9 +27,10 @@ test: setup build lint ## all tests, with the race detector
 bench: build ## the figures of docs/performance.md; needs root, and what make setup installs
 	go test -run '^$$' -bench . ./...
 
-probes: ## build the programs of internal/probe from their C sources
+probes: ## build the programs of internal/probe and internal/replay from their C sources
 	@bash scripts/roots.sh cross
-	@bash scripts/probes.sh
+	@bash scripts/probes.sh probe
+	@bash scripts/probes.sh replay
 
 measure: ## measure the libcs of the root folders anew; 'make docs' then shows it
 	@bash scripts/measure.sh

@@ -7,7 +7,7 @@ sudo=
 [ "$(id -u)" = 0 ] || sudo=sudo
 need=()
 have() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
-for p in mmdebstrap gcc g++ libc6-dev binutils gdb musl-tools xz-utils util-linux python3 python3-sqlalchemy gunicorn procps rpm db5.3-util libabsl-dev default-jre-headless libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 qemu-user; do
+for p in mmdebstrap gcc g++ libc6-dev spin binutils gdb musl-tools xz-utils util-linux python3 python3-sqlalchemy gunicorn procps rpm db5.3-util libabsl-dev default-jre-headless libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 qemu-user; do
 	have "$p" || need+=("$p")
 done
 command -v java >/dev/null && need=("${need[@]/default-jre-headless/}")

@@ -16,7 +16,6 @@ import (
 	"forkproof/internal/atfork"
 	"forkproof/internal/elffile"
 	"forkproof/internal/proc"
-	"forkproof/internal/procmem"
 	"forkproof/internal/testbed"
 )
 

@@ -38,7 +38,7 @@ It looks at no process. What it says is about the scenario, on the algorithm of 
 			return &status{code: exitUsage}
 		},
 	}
-	cmd.AddCommand(modelRunCommand(stdout), modelListCommand(stdout), modelShowCommand(stdout))
+	cmd.AddCommand(modelRunCommand(stdout), modelReplayCommand(stdout), modelListCommand(stdout), modelShowCommand(stdout))
 	return cmd
 }
 

@@ -38,7 +38,17 @@ const deepest = 2
 // Compile writes the program of a scenario on a libc. The scenario is as Read
 // returns it. *Unread is the error if the libc lacks one of its calls.
 func Compile(s *scenario.Scenario, l *libc.Libc) (*machine.Program, error) {
-	c := &compiler{s: s, l: l, p: &machine.Program{}, locks: make(map[string]uint8), threads: len(s.Threads) > 1}
+	return compile(&compiler{s: s, l: l, p: &machine.Program{}, locks: make(map[string]uint8), threads: len(s.Threads) > 1})
+}
+
+// CompileStops is Compile with a stop before each call, and one more in those whose
+// places are given, after they have taken their first lock.
+func CompileStops(s *scenario.Scenario, l *libc.Libc, within map[scenario.Pos]bool) (*machine.Program, error) {
+	return compile(&compiler{s: s, l: l, p: &machine.Program{}, locks: make(map[string]uint8), threads: len(s.Threads) > 1, stops: true, stopWithin: within})
+}
+
+func compile(c *compiler) (*machine.Program, error) {
+	s := c.s
 	c.declare()
 	for i := machine.FirstFree; i > 0; i-- {
 		c.p.Says = append(c.p.Says, machine.Note{})
@@ -77,9 +87,14 @@ type compiler struct {
 	handlers int    // bodies of handlers that it stands within
 	path     string // calls that lead here, outermost first
 	line     int
+	column   int
 	library  string // whose code it is
 	call     scenario.Call
 	fork     fork // the innermost
+
+	stops      bool
+	stopWithin map[scenario.Pos]bool
+	stopNext   bool // after the next lock that is taken
 }
 
 // fork is what the steps of one fork have to know.
@@ -144,7 +159,7 @@ func (c *compiler) declare() {
 			c.streams = append(slices.Clone(c.streams), name)
 		}
 	})
-	p.List = map[libc.Walk]machine.ListKind{libc.Counted: machine.Counted, libc.Indexed: machine.Indexed, libc.Numbered: machine.Numbered, libc.Linked: machine.Linked, libc.Newest: machine.Newest}[c.l.Fork.List]
+	p.List = map[libc.Walk]machine.ListKind{libc.Counted: machine.Counted, libc.Indexed: machine.Indexed, libc.Numbered: machine.Numbered, libc.Linked: machine.Linked, libc.Cursor: machine.Cursor}[c.l.Fork.List]
 	p.InChild = map[libc.Elision]machine.Mode{libc.Kept: machine.Real, libc.Once: machine.Once, libc.Dropped: machine.Plain}[c.l.Fork.Elision]
 	if !c.threads {
 		p.Start = machine.Plain
@@ -196,7 +211,7 @@ func (c *compiler) emit(in machine.Instr, step string) int {
 	}
 	in.Next = uint16(len(c.p.Code) + 1)
 	c.p.Code = append(c.p.Code, in)
-	c.p.Says = append(c.p.Says, machine.Note{Call: c.path, Step: step, Line: c.line})
+	c.p.Says = append(c.p.Says, machine.Note{Call: c.path, Step: step, Line: c.line, Column: c.column})
 	return len(c.p.Code) - 1
 }
 
@@ -250,10 +265,12 @@ func (c *compiler) locksOf(what string) []uint8 {
 		return all
 	case libc.Stream:
 		return []uint8{c.lock("stream:" + c.call.Arg)}
-	case libc.Streams:
+	case libc.Streams, libc.Standard, libc.Opened:
 		var all []uint8
 		for _, s := range c.streams {
-			all = append(all, c.lock("stream:"+s))
+			if opened := slices.Contains(c.s.Streams, s); what == libc.Streams || opened == (what == libc.Opened) {
+				all = append(all, c.lock("stream:"+s))
+			}
 		}
 		return all
 	case libc.Stdout:
@@ -292,13 +309,18 @@ func (c *compiler) body(calls []scenario.Call) {
 		if i > 0 {
 			c.present()
 		}
-		line, before := c.line, c.call
-		c.line, c.call = call.Pos.Line, call
+		line, column, before := c.line, c.column, c.call
+		c.line, c.column, c.call = call.Pos.Line, call.Pos.Column, call
+		if c.stops && call.Verb != scenario.RepeatVerb && (call.Verb != scenario.ForkVerb || c.handlers < deepest) {
+			c.emit(machine.Instr{Op: machine.Stop}, "stop")
+		}
+		c.stopNext = c.stopWithin[call.Pos]
 		c.one(call)
-		c.line, c.call = line, before
+		c.stopNext = false
+		c.line, c.column, c.call = line, column, before
 	}
-	if n := len(calls); n > 0 && calls[n-1].Verb == scenario.DlcloseVerb {
-		c.present()
+	if len(calls) > 0 {
+		c.present() // it returns into that code
 	}
 }
 
@@ -362,6 +384,18 @@ func (c *compiler) one(call scenario.Call) {
 		}
 	case scenario.WaitVerb:
 		// The child is explored by itself: whether it ends is said of the child.
+	case scenario.AtforkVerb:
+		// Whose a handler is depends on whose code registers it.
+		before := c.library
+		if h := c.s.Handlers[c.handlerNumber(call.Arg)]; h.Library != "" {
+			c.library = h.Library
+			c.within(text(call), c.present)
+			c.libcCall(call)
+			c.within(text(call), c.present)
+		} else {
+			c.libcCall(call)
+		}
+		c.library = before
 	default:
 		c.libcCall(call)
 	}

@@ -157,8 +157,9 @@ var outcomes = map[string][]expected{
 	"register-races-fork": {
 		{"glibc-2.17", "glibc-2.27", Orphaned, Child, "2.17, fork.c renews the lock after the handlers; run: hangs on 2.23 and 2.27"},
 		{"glibc-2.28", "glibc-2.35", SelfDeadlock, Child, bz24595},
-		{"musl-1.1.22", "musl-1.1.22", Torn, Child, heapTorn},
+		{"musl-1.1.22", "musl-1.1.22", HandlerSkipped, Child, "src/process/pthread_atfork.c: what registers in a child handler cuts off those that are still to come"},
 		{"musl-1.2.1", "musl-1.2.1", Orphaned, Child, heapHeld},
+		{"musl-1.2.2", muslLast, HandlerSkipped, Child, "src/process/pthread_atfork.c; run: 1.2.5"},
 		{"macos", "macos", SelfDeadlock, Child, "darwin-libpthread 3965bd77"},
 		{"posix", "posix", Orphaned, Child, theRule},
 	},

@@ -50,6 +50,8 @@ func (c *compiler) step(s libc.Step) {
 		c.p.Code[i].To = c.here()
 	case libc.Call:
 		c.steps(c.l.Calls[s.What])
+	case libc.Back:
+		c.stopInside()
 	case libc.Fails:
 		n := slices.Index(c.p.Crashes, s.What)
 		if n < 0 {
@@ -70,12 +72,31 @@ func (c *compiler) step(s libc.Step) {
 	}
 }
 
+// stopsLocked reports whether the stop within the call that is compiled comes after
+// its first lock, as with most: dlopen of glibc opens the file later, and others
+// have the place told.
+func (c *compiler) stopsLocked() bool {
+	return (c.call.Verb != scenario.DlopenVerb || !c.l.Unloads) &&
+		!slices.ContainsFunc(c.l.Calls[string(c.call.Verb)], func(s libc.Step) bool { return s.Do == libc.Back })
+}
+
+// stopInside is the stop within a call, if it is still to come.
+func (c *compiler) stopInside() {
+	if c.stopNext {
+		c.stopNext = false
+		c.emit(machine.Instr{Op: machine.Stop, A: 1}, "stop")
+	}
+}
+
 func (c *compiler) locking(op machine.Op, verb, what string) {
 	if c.l.Fork.SkipsEmpty && what == "fork handlers" && c.call.Verb == scenario.ForkVerb && !slices.Contains(c.listed, true) {
 		return // fork looks first whether there is any handler
 	}
 	for _, l := range c.locksOf(what) {
 		c.emit(machine.Instr{Op: op, A: l}, verb+" "+c.p.Locks[l].Name)
+		if op == machine.Lock && c.stopsLocked() {
+			c.stopInside()
+		}
 	}
 }
 
@@ -104,6 +125,7 @@ func (c *compiler) libraryStep(s libc.Step) {
 		before := c.library
 		if s.What == "dlopen" {
 			i := c.emit(machine.Instr{Op: machine.Open, A: lib}, "look for "+name)
+			c.stopInside() // glibc opens the file only then; musl before it looks for the library
 			c.steps(s.Steps)
 			c.emit(machine.Instr{Op: machine.Loaded, A: lib}, name+" is loaded")
 			c.library = name

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,25 +34,20 @@ func embedded(family, arch string) ([]byte, error) {
 	return b, nil
 }
 
-// inMemory puts the program into a file that exists in memory alone: no folder
-// must be writable, or allow programs to run.
-func inMemory(family string) (*os.File, error) {
-	b, err := embedded(family, runtime.GOARCH)
-	if err != nil {
-		return nil, err
-	}
-	const name = "forkproof-probe"
+// inMemory puts a program into a file that exists in memory alone: no folder must be
+// writable, or allow programs to run.
+func inMemory(name string, program []byte) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_EXEC)
 	if errors.Is(err, unix.EINVAL) { // before Linux 6.3 there is no MFD_EXEC
 		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("make a file in memory for the probes (memfd_create): %w; the sysctl vm.memfd_noexec or a seccomp profile may forbid it", err)
+		return nil, fmt.Errorf("make a file in memory for the program %s (memfd_create): %w; the sysctl vm.memfd_noexec or a seccomp profile may forbid it", name, err)
 	}
 	f := os.NewFile(uintptr(fd), name)
-	if _, err := f.Write(b); err != nil {
+	if _, err := f.Write(program); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("write the probes into memory: %w", err)
+		return nil, fmt.Errorf("write the program %s into memory: %w", name, err)
 	}
 	return f, nil
 }

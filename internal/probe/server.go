@@ -4,22 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
-
-	"forkproof/internal/elffile"
-	"forkproof/internal/libc"
-	"forkproof/internal/proc"
 )
 
 // server is the program of the probes, running on one libc. Its header
@@ -49,41 +41,18 @@ const startLimit = 20 * time.Second
 
 // start runs the program on a place.
 func start(ctx context.Context, p place, preload, self []string) (*server, error) {
-	file, err := inMemory(p.family)
+	b, err := embedded(p.family, runtime.GOARCH)
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
-	args := []string{"forkproof-probe", "serve"}
-	if p.loader != "" {
-		args = []string{p.loader}
-		if len(p.folders) > 0 {
-			args = append(args, "--library-path", strings.Join(p.folders, ":"))
-		}
-		args = append(args, descriptor(program), "serve")
-	}
-	// Little is passed on: the environment is part of what is measured. Old
-	// releases tell of fatal errors on the terminal, unless the last is set.
-	env := []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "LIBC_FATAL_STDERR_=1"}
-	if len(preload) > 0 {
-		env = append(env, "LD_PRELOAD="+strings.Join(preload, ":"))
-	}
 	s := &server{events: make(chan event, 16)}
-	s.cmd = &exec.Cmd{Path: descriptor(program), Args: args, Env: env, ExtraFiles: []*os.File{file}, Stderr: &s.stderr}
-	// In a group of its own, it gets no ctrl-C: it ends when its input does,
-	// and tidies up, however forkproof ends.
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	switch {
-	case p.chroot:
-		b, err := json.Marshal(plan{Root: p.root, Loader: p.loader, Args: args, Env: env})
-		if err != nil {
-			return nil, err
-		}
-		s.cmd.Path, s.cmd.Args, s.cmd.Env = self[0], append(self, string(b)), nil
-		s.cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWNS | unix.CLONE_NEWNET
-	case p.loader != "":
-		s.cmd.Path = p.loader
+	cmd, done, err := command(p, "forkproof-probe", b, []string{"serve"}, preload, self)
+	if err != nil {
+		return nil, err
 	}
+	defer done()
+	s.cmd = cmd
+	s.cmd.Stderr = &s.stderr
 	if s.in, err = s.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
@@ -233,38 +202,12 @@ func (s *server) close() {
 	_ = s.cmd.Wait()
 }
 
-// identify reads which libc the program has mapped: the truth, whatever was
-// asked for. It also looks for the libraries to preload, since a loader that does
-// not find one goes on without.
+// identify reads which libc the program has mapped. It also looks for the libraries
+// to preload, since a loader that does not find one goes on without.
 func (s *server) identify(p place, preload []string) (Libc, error) {
-	fs := proc.New("/proc")
-	pid := s.cmd.Process.Pid
-	maps, err := fs.Maps(pid)
+	l, maps, err := identify(s.cmd.Process.Pid, p.family)
 	if err != nil {
-		return Libc{}, fmt.Errorf("look which libc the probes run on: %w", err)
-	}
-	l := Libc{Family: p.family}
-	for _, m := range maps {
-		base := filepath.Base(m.Path)
-		// musl is one file, of which Debian's has no name of its own.
-		if !m.File() || libc.Named(base) == "" && (p.family != "musl" || base != "libc.so") {
-			continue
-		}
-		l.Path = m.Path
-		f, err := fs.OpenMapped(pid, m)
-		if err != nil {
-			break
-		}
-		id := libc.Read(p.family, m.Path, f)
-		l.Version, l.Package = id.Version, id.Package
-		if e, err := elffile.Open(f); err == nil {
-			l.BuildID = e.BuildID()
-		}
-		f.Close()
-		break
-	}
-	if l.Family == "musl" {
-		l.Version = muslVersion(filepath.Join(fs.Path(pid), "root", l.Path))
+		return l, err
 	}
 	for _, lib := range preload {
 		base, found := filepath.Base(lib), false
@@ -277,18 +220,4 @@ func (s *server) identify(p place, preload []string) (Libc, error) {
 		}
 	}
 	return l, nil
-}
-
-// muslVersion asks musl's loader, which tells when it is run without arguments.
-func muslVersion(path string) string {
-	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, path)
-	b, _ := cmd.CombinedOutput() // it ends with status 1, having said it
-	_, rest, ok := strings.Cut(string(b), "\nVersion ")
-	if !ok {
-		return ""
-	}
-	v, _, _ := strings.Cut(rest, "\n")
-	return strings.TrimSpace(v)
 }

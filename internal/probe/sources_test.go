@@ -121,7 +121,7 @@ func TestProgramsAreCurrent(t *testing.T) {
 		t.Fatal("building in a root folder needs root")
 	}
 	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), "bash", "scripts/probes.sh", dir)
+	cmd := exec.CommandContext(t.Context(), "bash", "scripts/probes.sh", "probe", dir)
 	cmd.Dir = "../.."
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", cmd, err, out)

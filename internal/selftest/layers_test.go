@@ -41,7 +41,7 @@ var layer = map[string]int{
 	"internal/model": analyses, "internal/probe": analyses, "internal/chance": analyses,
 
 	"internal/inspect": jobs, "internal/check": jobs, "internal/crosscheck": jobs, "internal/trace": jobs, "internal/provoke": jobs, "internal/stress": jobs,
-	"internal/lint": jobs, "internal/watch": jobs, "internal/history": jobs, "internal/fleet": jobs, "internal/doctor": jobs, "internal/locate": jobs,
+	"internal/lint": jobs, "internal/watch": jobs, "internal/history": jobs, "internal/fleet": jobs, "internal/doctor": jobs, "internal/locate": jobs, "internal/replay": jobs,
 
 	"internal/cli": faces, "internal/report": faces, "internal/web": faces, "internal/tui": faces,
 

@@ -43,19 +43,20 @@ func glibcTraits() map[string]Traits {
 // the same since 2.17. Source: glibc 2.17 to 2.42, the file named beside each.
 func glibcCalls() map[string][]Step {
 	return map[string][]Step{
-		"malloc":          under(Arena), // malloc/malloc.c; with tcache (2.26) often without the lock
-		"free":            under(Arena),
-		"realloc":         under(Arena),
-		"printf":          under(Stdout), // libio
-		"fflush":          under(Stream),
-		"fflush all":      under(streamList, inTurn(Streams)), // libio/genops.c, one stream after the other
-		"flockfile":       steps(take(Stream)),
-		"funlockfile":     steps(release(Stream)),
-		"getline":         under(Stream, call("malloc")), // libio/iogetdelim.c
-		"write":           steps(pass()),
-		"join":            nil,                                // nptl/pthread_join_common.c: see JoinHangs
-		"setenv":          under(environment, call("malloc")), // stdlib/setenv.c, envlock
-		"localtime":       under(timeZone, call("malloc")),    // time/tzset.c, tzset_lock
+		"malloc":      under(Arena), // malloc/malloc.c; with tcache (2.26) often without the lock
+		"free":        under(Arena),
+		"realloc":     under(Arena),
+		"printf":      under(Stdout), // libio
+		"fflush":      under(Stream),
+		"fflush all":  under(streamList, inTurn(Streams)), // libio/genops.c, one stream after the other
+		"flockfile":   steps(take(Stream)),
+		"funlockfile": steps(release(Stream)),
+		"getline":     under(Stream, call("malloc")), // libio/iogetdelim.c
+		"write":       steps(pass()),
+		"join":        nil,                                // nptl/pthread_join_common.c: see JoinHangs
+		"setenv":      under(environment, call("malloc")), // stdlib/setenv.c, envlock
+		// time/tzset.c, tzset_lock; the zone's file is a stream while it is read: time/tzfile.c
+		"localtime":       under(timeZone, call("malloc"), take(streamList), release(streamList), Step{Do: Back}, take(streamList), release(streamList)),
 		"random":          under(randomState),                 // stdlib/random.c
 		"syslog":          under(systemLog, call("malloc")),   // misc/syslog.c
 		"setlocale":       under(localeLock, call("malloc")),  // locale/setlocale.c
@@ -96,10 +97,11 @@ func linkedHandlers(wait Do) map[string][]Step {
 }
 
 // arrayOfHandlers are calls around the array that there is since 2.28: dlclose takes
-// its lock for any library. Source: glibc 2.28, nptl/register-atfork.c (27761a1042).
+// its lock for any library, with the lock of the exit functions held. Source: glibc
+// 2.28, nptl/register-atfork.c (27761a1042), stdlib/cxa_finalize.c.
 func arrayOfHandlers() map[string][]Step {
 	return map[string][]Step{
-		"unregister": under(atforkLock, Step{Do: Remove}),
+		"unregister": under(exitFunctions, under(atforkLock, Step{Do: Remove})...),
 	}
 }
 

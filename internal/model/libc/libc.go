@@ -26,6 +26,7 @@ const (
 	Body                   // the constructor or destructor of the library
 	End                    // the process ends
 	Pass                   // nothing that anybody else could see
+	Back                   // a function of the program's is called, or a file opened: it may take its time
 )
 
 // Step is one step of an algorithm.
@@ -41,7 +42,10 @@ const (
 	Arenas  = "all arenas" // each in order
 	Stream  = "stream"     // that of the call
 	Streams = "all streams"
-	Stdout  = "stream stdout"
+	// Those of Streams that every program has, and those that it opened.
+	Standard = "standard streams"
+	Opened   = "opened streams"
+	Stdout   = "stream stdout"
 )
 
 // Builders of steps.
@@ -92,7 +96,7 @@ const (
 	Indexed
 	Numbered
 	Linked
-	Newest
+	Cursor
 )
 
 // Elision is what becomes of elided locks in the child of a process with threads.

@@ -27,15 +27,16 @@ func muslTraits() map[string]Traits {
 // each.
 func muslCalls() map[string][]Step {
 	return map[string][]Step{
-		"malloc":      under(muslHeap),
-		"free":        under(muslHeap),
-		"realloc":     under(muslHeap),
-		"printf":      under(Stdout),
-		"fflush":      under(Stream),
-		"fflush all":  under(streamList, inTurn(Streams)), // src/stdio/fflush.c, one after the other
+		"malloc":  under(muslHeap),
+		"free":    under(muslHeap),
+		"realloc": under(muslHeap),
+		"printf":  under(Stdout),
+		"fflush":  under(Stream),
+		// src/stdio/fflush.c: stdout and stderr, which are not on the list, come first.
+		"fflush all":  append(steps(inTurn(Standard)), under(streamList, inTurn(Opened))...),
 		"flockfile":   steps(take(Stream)),
 		"funlockfile": steps(release(Stream)),
-		"getline":     under(Stream, call("malloc")), // src/stdio/getdelim.c
+		"getline":     under(Stream, call("malloc"), Step{Do: Back}, call("malloc")), // src/stdio/getdelim.c
 		"write":       steps(pass()),
 		"join":        nil,                   // src/thread/pthread_join.c waits for the thread to say that it ended
 		"setenv":      steps(call("malloc")), // src/env/setenv.c takes no lock at all
@@ -51,11 +52,13 @@ func muslCalls() map[string][]Step {
 		"sem_open":    under(semaphoreList),
 		"popen":       steps(call("malloc"), take(streamList), release(streamList)), // src/stdio/popen.c
 		// src/stdio/__stdio_exit.c waits for every stream.
-		"exit":            steps(take(exitFunctions), release(exitFunctions), take(streamList), take(Streams), end()),
-		"_exit":           steps(end()),
-		"dl_iterate_phdr": under(loader),
-		"dlopen":          steps(take(loader), call("malloc"), release(loader), take(muslInit), Step{Do: Body, What: "dlopen"}, release(muslInit)),
-		"dlclose":         under(loader), // it only looks whether there is such a library
-		"pthread_atfork":  steps(call("malloc"), take(muslHandlers), Step{Do: Append}, release(muslHandlers)),
+		"exit":  steps(take(exitFunctions), release(exitFunctions), take(streamList), take(Opened), take(Standard), end()),
+		"_exit": steps(end()),
+		// src/ldso: the function is called without the lock that guards each step.
+		"dl_iterate_phdr": steps(Step{Do: Back}, take(loader), release(loader)),
+		// A library that is there costs no memory; constructors run without a lock.
+		"dlopen":         steps(take(loader), Step{Do: Body, What: "dlopen", Steps: steps(call("malloc"), release(loader), take(muslInit), release(muslInit))}, when(loader, release(loader))),
+		"dlclose":        steps(pass()), // it only looks whether there is such a library
+		"pthread_atfork": steps(call("malloc"), take(muslHandlers), Step{Do: Append}, release(muslHandlers)),
 	}
 }

@@ -7,7 +7,7 @@ func musl11() Libc {
 		Says:    "fork takes and renews no lock; the child skips libc's locks, whatever state they guard",
 		Sources: []string{"musl 1.1.24, src/process/fork.c, src/thread/__lock.c, src/thread/pthread_atfork.c"},
 		Fork: Fork{
-			List:       Newest,
+			List:       Cursor,
 			SkipsEmpty: true,
 			Prepare:    steps(take(muslHandlers), handlers()),
 			InChild:    steps(handlers(), release(muslHandlers)),

@@ -7,7 +7,7 @@ func musl121() Libc {
 		Says:    "the child takes the first lock that it comes to, as it was copied",
 		Sources: []string{"musl 1.2.1 (73cc775b), src/process/fork.c, src/thread/__lock.c; 8ed2bd8b, told of in 167390f0"},
 		Fork: Fork{
-			List:       Newest,
+			List:       Cursor,
 			SkipsEmpty: true,
 			Prepare:    steps(take(muslHandlers), handlers()),
 			InChild:    steps(handlers(), release(muslHandlers)),

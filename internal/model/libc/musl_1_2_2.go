@@ -8,7 +8,7 @@ func musl122() Libc {
 		Says:    "fork takes the loader's lock, all single locks and the heap's, and renews them in the child",
 		Sources: []string{"musl 1.2.2 (85e0e351) and 1.2.3, src/process/fork.c; 167390f0"},
 		Fork: Fork{
-			List:       Newest,
+			List:       Cursor,
 			SkipsEmpty: true,
 			Prepare:    steps(take(muslHandlers), handlers(), threaded(append(each(take, append([]string{loader, muslInit, muslStart}, single...)...), take(muslHeap), take(muslThreads))...)),
 			InChild:    steps(threaded(append(each(renew, single...), renew(muslHeap), renew(muslThreads), renew(muslStart), renew(muslInit), renew(loader))...), handlers(), release(muslHandlers)),

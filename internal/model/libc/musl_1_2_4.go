@@ -8,7 +8,7 @@ func musl124() Libc {
 		Says:    "thread keys and asynchronous i/o are covered too",
 		Sources: []string{"musl 1.2.4 and 1.2.5, src/process/fork.c; cf76df0e, aebd6a36"},
 		Fork: Fork{
-			List:       Newest,
+			List:       Cursor,
 			SkipsEmpty: true,
 			Prepare:    steps(take(muslHandlers), handlers(), threaded(append(each(take, append([]string{loader, muslInit, muslKeys, muslAIO, muslStart}, single...)...), take(muslHeap), take(muslThreads))...)),
 			InChild:    steps(threaded(append(each(renew, single...), renew(muslHeap), renew(muslThreads), renew(muslStart), renew(muslAIO), renew(muslKeys), renew(muslInit), renew(loader))...), handlers(), release(muslHandlers)),

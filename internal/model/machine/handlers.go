@@ -29,6 +29,14 @@ func (m *maker) register(s []byte, h uint8) {
 	}
 	e := m.at(s, n)
 	e[0], e[1], e[2] = h, s[countByte], 1
+	if m.p.List == Cursor {
+		anchor := s[anchorByte]
+		e[entryBefore], e[entryBehind] = 0, anchor
+		if anchor > 0 {
+			m.at(s, int(anchor)-1)[entryBefore] = e[1] + 1
+		}
+		s[anchorByte] = e[1] + 1
+	}
 	s[lengthByte]++
 	s[countByte]++
 }
@@ -99,7 +107,7 @@ func (m *maker) walk(s []byte, t int, in *Instr) (int, bool) {
 	case Linked:
 		id = m.linked(s, f, first, phase)
 	default:
-		id = m.newest(s, f, first, phase)
+		id = m.cursor(s, f, first, phase)
 	}
 	if s[crashByte] != 0 {
 		return 0, false
@@ -232,15 +240,30 @@ func (m *maker) numberAt(s []byte, i int) int {
 	return int(m.at(s, i)[1])
 }
 
-// numbered finds its place again by the number of the entry that ran last.
+// numbered finds its place again by the number of the entry that ran last: before
+// the fork from where it was, which may lie beyond the end by now.
 func (m *maker) numbered(s, f []byte, first bool, phase Phase) int {
 	current := int(f[frameCurrent]) - 1
 	if phase == Prepare {
 		if first {
-			f[frameBound] = s[countByte]
-			return m.before(s, MaxRegistrations)
+			f[frameBound], f[framePos] = s[countByte], byte(m.size(s))
+		} else {
+			f[framePos]--
+			for f[framePos] > 0 {
+				id := m.numberAt(s, int(f[framePos])-1)
+				if id < current || s[crashByte] != 0 {
+					break
+				}
+				f[framePos]--
+			}
+			if s[crashByte] != 0 {
+				return -1
+			}
 		}
-		return m.before(s, current)
+		if f[framePos] == 0 {
+			return -1
+		}
+		return m.numberAt(s, int(f[framePos])-1)
 	}
 	id := m.behind(s, current)
 	if first {
@@ -269,15 +292,17 @@ func (m *maker) linked(s, f []byte, first bool, phase Phase) int {
 	return m.behind(s, current)
 }
 
-// newest is as linked, but the walk after the fork does not meet what was
-// registered since it began.
-func (m *maker) newest(s, f []byte, first bool, phase Phase) int {
-	id := m.linked(s, f, first, phase)
-	if first {
-		f[frameBound] = s[countByte]
+// cursor goes from the newest to the oldest before the fork and back after it. The
+// anchor follows behind: it is where the next registration is linked in.
+func (m *maker) cursor(s, f []byte, first bool, phase Phase) int {
+	at := int(s[anchorByte])
+	if !first {
+		s[anchorByte] = f[frameCurrent]
+		e := m.at(s, int(f[frameCurrent])-1)
+		at = int(e[entryBehind])
+		if phase != Prepare {
+			at = int(e[entryBefore])
+		}
 	}
-	if phase != Prepare && id >= int(f[frameBound]) {
-		return -1
-	}
-	return id
+	return at - 1
 }

@@ -41,6 +41,7 @@ const (
 	Close   // counts library A down; To is where it goes if others use it still
 	Unload  // library A is gone
 	Present // crashes if library A is not there
+	Stop    // nothing: a Stepper may wait here; A is not nought within a call
 	// First, Next handler of the list for frame B in phase C: jumps into the table A
 	// at the handler's number, or to To if there is none left.
 	FirstHandler
@@ -102,9 +103,10 @@ const (
 	// Linked: a list that is walked as it is at each step; entries that are added at
 	// its end are met by a walk towards it.
 	Linked
-	// Newest: a list whose new entries go to its head, out of the way of a walk
-	// towards the end that runs from the oldest on.
-	Newest
+	// Cursor: a list linked both ways whose one anchor is also the place of the walk:
+	// what is registered during one is linked in at that place, and cuts off what
+	// was before it there.
+	Cursor
 )
 
 // Mode says whether locks that are Elided are taken.
@@ -190,8 +192,8 @@ type Note struct {
 	Call string
 	// Step is what it does there, such as "lock stdio list". Empty: no more than the
 	// call itself.
-	Step string
-	Line int // in the scenario
+	Step         string
+	Line, Column int // in the scenario
 	// Quiet: it is a step of the walk over the handlers, of which their bodies tell.
 	Quiet bool
 }

@@ -7,6 +7,7 @@ package machine
 //	2  crash, 1 and up
 //	3  length of the list of handlers
 //	4  registrations so far
+//	5  anchor of a Cursor list: number of the entry and 1
 //
 // Then come, each where layout says: two bytes of place for each thread; a byte for
 // each lock (owner in the low half, times taken again in the high one), semaphore
@@ -17,6 +18,7 @@ const (
 	crashByte    = 2
 	lengthByte   = 3
 	countByte    = 4
+	anchorByte   = 5
 	threadsStart = 6
 )
 
@@ -26,6 +28,10 @@ const (
 	vanished = 14 // a thread that fork did not copy
 	former   = 15 // the forking thread, by the number that it had in the parent
 )
+
+// closing is what stands for a library that is about to be unloaded, in place of how
+// often it is open: its code is there still.
+const closing = 0x80
 
 // Fault is something that went wrong though the process went on. They add up along
 // a path.
@@ -50,10 +56,13 @@ const (
 )
 
 // bytes of one entry of the list: handler, number, count of users and whether it
-// was retired.
+// was retired. In a Cursor list, which nothing is taken off, the third is the entry
+// before it and the fourth that behind it, as number and 1.
 const (
-	entrySize = 3
-	retired   = 0x80
+	entrySize   = 4
+	retired     = 0x80
+	entryBefore = 2
+	entryBehind = 3
 )
 
 // bytes of one frame.
@@ -207,7 +216,12 @@ func (m *maker) do(s []byte, t int, in *Instr, child bool) {
 		m.unregister(s, in.A)
 	case Open:
 		i := m.libraries + int(in.A)
-		if s[i] > 0 {
+		switch s[i] {
+		case 0:
+		case closing: // it is there again, and nothing is run
+			s[i] = 1
+			next = in.To
+		default:
 			s[i]++
 			next = in.To
 		}
@@ -215,11 +229,17 @@ func (m *maker) do(s []byte, t int, in *Instr, child bool) {
 		s[m.libraries+int(in.A)] = 1
 	case Close:
 		i := m.libraries + int(in.A)
-		if s[i] != 1 {
-			if s[i] > 0 {
-				s[i]--
-			}
+		switch busy := m.closes(s); {
+		case s[i] == 0 || s[i] == closing: // it is not open
 			next = in.To
+		case s[i] > 1:
+			s[i]--
+			next = in.To
+		default:
+			s[i] = closing
+			if busy {
+				next = in.To
+			}
 		}
 	case Unload:
 		s[m.libraries+int(in.A)] = 0
@@ -246,6 +266,18 @@ func (m *maker) do(s []byte, t int, in *Instr, child bool) {
 	}
 	m.setPlace(s, t, next)
 	m.settle(s, t)
+}
+
+// closes reports whether the loader is about to unload a library: a dlclose within
+// another leaves the rest to that one, and so does one in the child of a process that
+// was about to.
+func (m *maker) closes(s []byte) bool {
+	for i := range m.p.Libraries {
+		if s[m.libraries+i] == closing {
+			return true
+		}
+	}
+	return false
 }
 
 // settle does the silent steps that a thread stands before.
