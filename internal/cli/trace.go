@@ -21,6 +21,7 @@ func traceCommand(stdout, stderr io.Writer) *cobra.Command {
 		duration time.Duration
 		forks    int
 		quiet    bool
+		handlers bool
 	)
 	cmd := &cobra.Command{
 		Use:   "trace [flags] [--pid PID... | -- COMMAND [ARG...]]",
@@ -69,7 +70,7 @@ Exit status: 0 nothing at or above --fail-on, 1 findings at or above it, 2 wrong
 			if err != nil {
 				return err
 			}
-			req := trace.Request{PIDs: pids, Command: args, MaxStop: maxStop, Forks: forks, Duration: duration}
+			req := trace.Request{PIDs: pids, Command: args, MaxStop: maxStop, Forks: forks, Duration: duration, Handlers: handlers}
 			if !quiet {
 				req.Each = func(f trace.Fork) { fmt.Fprintln(stderr, harmless(forkLine(f))) }
 			}
@@ -92,6 +93,7 @@ Exit status: 0 nothing at or above --fail-on, 1 findings at or above it, 2 wrong
 	f.DurationVar(&maxStop, "max-stop", trace.DefaultMaxStop, "how long a fork may be held up")
 	f.DurationVar(&duration, "duration", 0, "end after this time; 0 means when the program ends")
 	f.IntVar(&forks, "forks", 0, "end after this many forks; 0 means when the program ends")
+	f.BoolVar(&handlers, "handlers", false, "follow each child step by step through its fork handlers and name the functions that they call; this holds up the child alone")
 	f.BoolVarP(&quiet, "quiet", "q", false, "no line for each fork, only the report")
 	return cmd
 }

@@ -63,4 +63,6 @@ type ForkHandler struct {
 	Parent  string `json:"parent,omitempty"`
 	Child   string `json:"child,omitempty"`
 	Library string `json:"library,omitempty"`
+	// ChildCalls are the functions that Child called, where it was followed.
+	ChildCalls []string `json:"child_calls,omitempty"`
 }

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"forkproof/internal/finding"
@@ -18,6 +19,10 @@ type forkView struct {
 	Handlers []string
 	// Threads are those that the children do not have, with what they were doing.
 	Threads []threadView
+	// Alone: no other thread was there and no lock was held, so that nothing can
+	// have been left locked.
+	Alone bool
+	Forks int
 }
 
 // traced sums up what trace saw.
@@ -42,7 +47,8 @@ func traced(doc *finding.Document) summary {
 	return summary{"NO LOCK HELD AT A FORK", fmt.Sprintf("%s at %s", plural(forks, "fork"), plural(len(doc.Forks), "place")), good}
 }
 
-// forkViews are the places of a document, in its order.
+// forkViews are the places of a document: first those where a lock was held,
+// then those with other threads, last those where nothing can go wrong.
 func forkViews(doc *finding.Document) []forkView {
 	names := make(map[int]string)
 	for _, t := range doc.Targets {
@@ -52,11 +58,21 @@ func forkViews(doc *finding.Document) []forkView {
 	for i := range doc.Forks {
 		out = append(out, forkViewOf(&doc.Forks[i], names))
 	}
+	rank := func(v forkView) int {
+		switch {
+		case v.Class == warn:
+			return 0
+		case !v.Alone:
+			return 1
+		}
+		return 2
+	}
+	slices.SortStableFunc(out, func(a, b forkView) int { return rank(a) - rank(b) })
 	return out
 }
 
 func forkViewOf(s *finding.ForkSite, names map[int]string) forkView {
-	v := forkView{Class: plain, Stack: merged(s.Native, s.Python)}
+	v := forkView{Class: plain, Stack: merged(s.Native, s.Python), Alone: len(s.Threads) == 0 && len(s.Locks) == 0, Forks: s.Count}
 	who := fmt.Sprintf("process %d", s.PID)
 	if n := names[s.PID]; n != "" {
 		who = fmt.Sprintf("%s (%d)", name(n), s.PID)
@@ -69,7 +85,7 @@ func forkViewOf(s *finding.ForkSite, names map[int]string) forkView {
 	case s.Executed == s.Count && s.AtOnce == s.Count:
 		says("all children executed a program at once: harmless")
 	case s.Executed > 0:
-		says("%s of %d executed a program, %d of them at once", plural(s.Executed, "child"), s.Count, s.AtOnce)
+		says("%d of %d children executed a program, %d of them at once", s.Executed, s.Count, s.AtOnce)
 	default:
 		says("no child executed another program")
 	}
@@ -107,6 +123,13 @@ func forkViewOf(s *finding.ForkSite, names map[int]string) forkView {
 			if p[1] != "" {
 				parts = append(parts, p[0]+": "+name(p[1]))
 			}
+		}
+		if len(h.ChildCalls) > 0 {
+			calls := make([]string, len(h.ChildCalls))
+			for i, c := range h.ChildCalls {
+				calls[i] = name(c)
+			}
+			parts = append(parts, "which called "+strings.Join(calls, ", "))
 		}
 		v.Handlers = append(v.Handlers, name(filepath.Base(h.Library))+": "+strings.Join(parts, ", "))
 	}
@@ -146,9 +169,27 @@ func micros(n int64) string {
 	return fmt.Sprintf("%.1f ms", float64(n)/1000)
 }
 
-// forks lists the places that make processes.
+// forks lists the places that make processes. Shells and scripts have many where
+// nothing can go wrong: these are counted.
 func (p *printer) forks(doc *finding.Document) {
-	for _, v := range forkViews(doc) {
+	views := forkViews(doc)
+	if first := slices.IndexFunc(views, func(v forkView) bool { return v.Alone }); !p.verbose && first >= 0 && len(views)-first > 1 {
+		folded, places := 0, len(views)-first
+		for _, v := range views[first:] {
+			folded += v.Forks
+		}
+		more := ""
+		if first > 0 {
+			more = "more "
+		}
+		defer func() {
+			p.line("")
+			p.wrap(fmt.Sprintf("%s at %d %splaces had no other thread beside them: nothing can have been left locked (-v shows them)",
+				plural(folded, "fork"), places, more), "", 0, "", "  ")
+		}()
+		views = views[:first]
+	}
+	for _, v := range views {
 		p.line("")
 		p.wrap(v.Title, p.of(v.Class), len(v.Title), "", "  ")
 		p.stack(2, v.Stack)

@@ -46,6 +46,8 @@ func (j *job) hook(e ptrace.Event) bool {
 	case ptrace.Fork, ptrace.VFork:
 	case ptrace.SyscallEntry, ptrace.SyscallExit:
 		return j.called(e)
+	case ptrace.Stepped, ptrace.Gone:
+		return j.step(e)
 	default:
 		return false
 	}

@@ -65,13 +65,16 @@ func (l *look) code(addr uint64) bool {
 
 // nameHandlers puts the handlers into words.
 func (l *look) nameHandlers() {
-	for _, h := range l.handlers {
+	for i, h := range l.handlers {
 		o := finding.ForkHandler{Prepare: l.v.function(h.Prepare), Parent: l.v.function(h.Parent), Child: l.v.function(h.Child)}
 		for _, at := range []uint64{h.Prepare, h.Parent, h.Child} {
 			if mod, ok := l.v.module(at); ok && at != 0 {
 				o.Library = mod.Name
 				break
 			}
+		}
+		if l.called != nil {
+			o.ChildCalls = l.called[i]
 		}
 		l.f.Handlers = append(l.f.Handlers, o)
 	}

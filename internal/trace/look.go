@@ -52,8 +52,13 @@ func (j *job) forked(e ptrace.Event) {
 	j.first[e.Child] = &calls{}
 	mu.Unlock()
 	f.ChildStood = time.Since(c.began)
-	if err := j.s.Syscalls(e.Child); err != nil {
-		_ = j.s.Resume(e.Child)
+	if j.req.Handlers && !f.Shared && l.v != nil {
+		l.followHandlers()
+	}
+	if !l.waits {
+		if err := j.s.Syscalls(e.Child); err != nil {
+			_ = j.s.Resume(e.Child)
+		}
 	}
 	l.words()
 	if len(j.forks) < maxForks {
@@ -82,6 +87,10 @@ type look struct {
 	held  []held
 	// handlers are the fork handlers that were registered.
 	handlers []libc.Handler
+	// called are the functions that each handler called in the child, where it was
+	// followed; waits: the child is in a call that does not return.
+	called [][]string
+	waits  bool
 }
 
 // held is a lock that is held in the child's memory.

@@ -46,6 +46,10 @@ type Request struct {
 	// Forks ends the trace after so many forks, Duration after such a time; 0 never.
 	Forks    int
 	Duration time.Duration
+	// Handlers has each child make its way out of fork step by step, to see which
+	// functions its fork handlers call. It holds up the child, for seconds where
+	// handlers do much; nobody else.
+	Handlers bool
 	// Each, if not nil, is called for each fork as it happens, and again when its
 	// child has executed a program.
 	Each func(Fork)
@@ -83,23 +87,26 @@ type Fork struct {
 
 // job is one run.
 type job struct {
-	req    Request
-	fs     proc.FS
-	files  *unwind.Files
-	s      *ptrace.Session
-	begun  map[int]*capture // by child, made on the tracer's thread
-	forks  []*Fork
-	count  int
-	first  map[int]*calls // of children that have executed nothing
-	open   map[int]*Fork  // children that have executed nothing
-	images map[int]*image
-	libcs  map[libcKey]libc.Identity
-	ids    map[int]target.ID
-	ends   map[int]syscall.WaitStatus
-	roots  []int
-	names  map[int]string
-	notes  []string
-	log    forklog.Log
+	req   Request
+	fs    proc.FS
+	files *unwind.Files
+	s     *ptrace.Session
+	begun map[int]*capture // by child, made on the tracer's thread
+	forks []*Fork
+	count int
+	first map[int]*calls // of children that have executed nothing
+	// stepped is the child that is followed step by step, came who waits for it.
+	stepped int
+	came    chan<- bool
+	open    map[int]*Fork // children that have executed nothing
+	images  map[int]*image
+	libcs   map[libcKey]libc.Identity
+	ids     map[int]target.ID
+	ends    map[int]syscall.WaitStatus
+	roots   []int
+	names   map[int]string
+	notes   []string
+	log     forklog.Log
 }
 
 // ErrNoTarget is the error for a request that names nothing.

@@ -216,7 +216,7 @@ func TestRecordedOwner(t *testing.T) {
 			p := root.Start(t, testbed.Cmd{Args: []string{testbed.Build(t, "forks_on_signal.c"), kind}})
 			p.AwaitLine(t, "ready .*")
 			holder := p.AwaitPID(t, "ready", "holder")
-			doc := run(t, Request{PIDs: []int{p.PID}, Forks: 1, MaxStop: time.Second}, func() {
+			doc := run(t, Request{PIDs: []int{p.PID}, Forks: 1, MaxStop: time.Second, Handlers: true}, func() {
 				if err := syscall.Kill(p.PID, syscall.SIGUSR1); err != nil {
 					t.Error(err)
 				}
@@ -238,6 +238,13 @@ func TestRecordedOwner(t *testing.T) {
 			for _, h := range f.Handlers {
 				got = append(got, fmt.Sprintf("%s %s %s %s", filepath.Base(h.Library), h.Prepare, h.Parent, h.Child))
 			}
+			for _, h := range f.Handlers {
+				if h.Child == "after_in_child" && !slices.Contains(h.ChildCalls, "renew") || h.Child == "after_in_child" && !slices.Contains(h.ChildCalls, "getppid") {
+					t.Errorf("%s called %q", h.Child, h.ChildCalls)
+				}
+			}
+			// The child goes on by itself when it was followed.
+			testbed.AwaitState(t, f.Children[0], "S")
 			want := []string{"forks_on_signal before_fork after_in_parent after_in_child", "forks_on_signal   after_in_child"}
 			for _, w := range want {
 				if !slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, strings.TrimPrefix(w, "forks_on_signal")) }) {

@@ -38,7 +38,8 @@ static char zone[64] = ":/tmp/forks-XXXXXX";
 
 void before_fork(void) {}
 void after_in_parent(void) {}
-void after_in_child(void) {}
+__attribute__((noinline)) void renew(void) { __asm__ volatile(""); }
+void after_in_child(void) { renew(); getppid(); }
 
 static void take(void)
 {
