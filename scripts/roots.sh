@@ -17,19 +17,27 @@ roots=${FORKPROOF_TEST_ROOTS:-${XDG_CACHE_HOME:-$HOME/.cache}/forkproof/roots}
 releases=(bookworm bullseye trixie forky cross) # the longest first
 recipe=1 # raise it when the way a root is made changes without its package list
 
-# numpy comes with the OpenMP flavour of OpenBLAS only: with no other flavour
-# there, the alternatives system has no choice. musl is Debian's own: 1.2.2 to
-# 1.2.5 and later, one per release.
+# numpy computes with the OpenMP flavour of OpenBLAS: where the flavour with
+# threads of its own is there too, prefer_openmp says so. musl is Debian's own:
+# 1.2.2 to 1.2.5 and later, one per release.
 common="gunicorn,python3,python3-numpy,libopenblas0-openmp,musl"
 packages() {
 	case $1 in
 	# Victims in C are compiled with the oldest glibc, to run with all of them.
 	bullseye) echo "$common,gcc,g++,libc6-dev,musl-tools" ;;
 	cross) echo "gcc,libc6-dev,musl-tools,gcc-aarch64-linux-gnu,libc6-dev-arm64-cross,musl-dev:arm64" ;;
-	bookworm) echo "$common,uwsgi-core,uwsgi-plugin-python3,celery,php-fpm,puma,unicorn,ruby-rack,postgresql,apache2,nginx-light,python3-gevent,python3-uvicorn,python3-httptools" ;;
+	bookworm) echo "$common,uwsgi-core,uwsgi-plugin-python3,celery,php-fpm,puma,unicorn,ruby-rack,postgresql,apache2,nginx-light,python3-gevent,python3-uvicorn,python3-httptools,libopenblas0-pthread,python3-grpcio,python3-psycopg2,redis-server,python3-redis" ;;
 	*) echo "$common" ;;
 	esac
 }
+
+# A test asks for the other flavour by LD_LIBRARY_PATH.
+prefer_openmp='for link in "$1"/etc/alternatives/*blas.so.*-linux-gnu "$1"/etc/alternatives/*lapack.so.*-linux-gnu; do
+	name=${link##*/}
+	chroot "$1" update-alternatives --query "$name" | sed -n "s/^Alternative: //p" | grep openblas-openmp | while read -r flavour; do
+		chroot "$1" update-alternatives --set "$name" "$flavour"
+	done
+done'
 
 # The archive that this machine itself uses for Debian, else the public one.
 mirror() {
@@ -66,6 +74,7 @@ build() {
 		--dpkgopt='path-exclude=/usr/share/man/*' \
 		--dpkgopt='path-exclude=/usr/share/locale/*' \
 		--dpkgopt='path-exclude=/usr/share/doc/*' \
+		--customize-hook="$prefer_openmp" \
 		--customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*' \
 		"$suite" "$tmp" "$(mirror)" >"$log" 2>&1; then
 		echo "roots.sh: $release: mmdebstrap failed; the end of $log:" >&2

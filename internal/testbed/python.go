@@ -3,6 +3,7 @@ package testbed
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -62,8 +63,8 @@ func UWSGI(t testing.TB, root *Root, site Site) *Server {
 }
 
 // Celery starts a Celery worker with its prefork pool and a broker in plain
-// files; of the roots, bookworm has it. App is a module with a Celery "app";
-// the default is "celery_healthy".
+// files, unless the site names another as VICTIM_BROKER; of the roots, bookworm
+// has it. App is a module with a Celery "app"; the default is "celery_healthy".
 func Celery(t testing.TB, root *Root, site Site) *Server {
 	t.Helper()
 	work := site.Work
@@ -72,7 +73,10 @@ func Celery(t testing.TB, root *Root, site Site) *Server {
 	}
 	args := []string{"celery", "--app", app(site, "celery_healthy"), "--workdir", Victim(t, "python"), "worker", "--pool", "prefork",
 		"--concurrency", strconv.Itoa(site.workers()), "--loglevel", "INFO", "--without-gossip", "--without-mingle"}
-	env := append([]string{"VICTIM_BROKER=" + work}, site.Env...)
+	env := site.Env
+	if !slices.ContainsFunc(env, func(s string) bool { return strings.HasPrefix(s, "VICTIM_BROKER=") }) {
+		env = append([]string{"VICTIM_BROKER=" + work}, env...)
+	}
 	return serve(t, root, &Server{want: site.workers()}, Cmd{Args: append(args, site.Flags...), Env: env, Work: work})
 }
 
