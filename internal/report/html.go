@@ -21,6 +21,8 @@ type view struct {
 	Servers []serverView
 	// Forks are the places that make processes.
 	Forks []forkView
+	// Provoked is what the command provoke did.
+	Provoked *provokedView
 	// Subjects are what the command check looked at, with its answers.
 	Subjects []subject
 	// HostTitle and HostMeans say what the machine's own C library implies.
@@ -72,7 +74,7 @@ func HTML(w io.Writer, doc *finding.Document, _ Options) error {
 	if err != nil {
 		return fmt.Errorf("parse the page: %w", err)
 	}
-	v := view{Doc: visibleDocument(doc), Verdict: verdict(doc), Notes: notes(doc)}
+	v := view{Doc: visibleDocument(doc), Verdict: verdict(doc), Notes: notes(doc), Provoked: provoked(doc)}
 	v.HostTitle, v.HostMeans = hostMeans(doc)
 	v.HostMeans = each(v.HostMeans)
 	for _, b := range blocks(doc) {
@@ -81,7 +83,7 @@ func HTML(w io.Writer, doc *finding.Document, _ Options) error {
 	if v.Forks = forkViews(doc); doc.Command == "trace" {
 		return t.Execute(w, v)
 	}
-	if v.Subjects = subjects(doc); v.Subjects != nil {
+	if v.Subjects = subjects(doc); v.Subjects != nil || v.Provoked != nil {
 		return t.Execute(w, v)
 	}
 	for _, s := range servers(doc) {

@@ -41,6 +41,9 @@ func verdict(doc *finding.Document) summary {
 	if doc.Command == "trace" {
 		return traced(doc)
 	}
+	if doc.Provoked != nil {
+		return provokedVerdict(doc)
+	}
 	count := make(map[string]int)
 	for i := range doc.Targets {
 		count[verdictOf(doc, &doc.Targets[i])]++

@@ -60,6 +60,7 @@ func Text(w io.Writer, doc *finding.Document, opts Options) error {
 	v := verdict(doc)
 	p.wrap(v.Word+": "+v.Rest, p.of(v.Class), len(v.Word), "", "")
 	p.answers(doc)
+	p.provoked(doc)
 	var before []string
 	var information []*block
 	for _, b := range blocks(doc) {
@@ -72,7 +73,7 @@ func Text(w io.Writer, doc *finding.Document, opts Options) error {
 	}
 	p.information(information)
 	p.forks(doc)
-	if doc.Command != "check" && doc.Command != "trace" {
+	if doc.Command != "check" && doc.Command != "trace" && doc.Provoked == nil {
 		p.servers(doc)
 		if len(doc.Targets) == 0 {
 			p.host(doc)
