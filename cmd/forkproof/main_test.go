@@ -19,10 +19,14 @@ import (
 
 	"forkproof/internal/cli"
 	"forkproof/internal/finding"
+	"forkproof/internal/testbed"
 )
 
 func TestMain(m *testing.M) {
 	cli.Reenter()
+	if os.Args[0] == "forkproof-sheltered" { // started by forkproof provoke, to do its work
+		main()
+	}
 	testscript.Main(m, map[string]func(){"forkproof": main})
 }
 
@@ -83,13 +87,14 @@ func healthy(t *testing.T, args ...string) int {
 
 func TestScripts(t *testing.T) {
 	bad, good := deadlocked(t), healthy(t)
-	misfits := misfits(t)
+	misfits, provoked := misfits(t), testbed.Build(t, "provoked.c")
 	testscript.Run(t, testscript.Params{
 		Dir:  filepath.Join("testdata", "script"),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("DEADLOCKED", strconv.Itoa(bad))
 			e.Setenv("HEALTHY", strconv.Itoa(good))
+			e.Setenv("PROVOKED", provoked)
 			for name, value := range misfits {
 				e.Setenv(name, value)
 			}

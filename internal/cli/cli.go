@@ -139,7 +139,7 @@ and a key of its name in a config file; 'forkproof config --help' says more.`,
 		c.InitDefaultHelpFlag()
 		return c.Help()
 	}})
-	root.AddCommand(inspectCommand(stdout, stderr), checkCommand(stdout), matrixCommand(stdout), explainCommand(stdout), remedyCommand(stdout), doctorCommand(stdout), probeCommand(stdout, stderr), stressCommand(stdout, stderr), modelCommand(stdout, stderr), traceCommand(stdout, stderr), lintCommand(stdout), configCommand(stdout))
+	root.AddCommand(inspectCommand(stdout, stderr), checkCommand(stdout), matrixCommand(stdout), explainCommand(stdout), remedyCommand(stdout), doctorCommand(stdout), probeCommand(stdout, stderr), stressCommand(stdout, stderr), modelCommand(stdout, stderr), traceCommand(stdout, stderr), lintCommand(stdout), provokeCommand(stdout, stderr), configCommand(stdout))
 	root.InitDefaultCompletionCmd()
 	sayHelp(root)
 	return root

@@ -16,6 +16,7 @@ const (
 	DeadlockCycle      Rule = "deadlock-cycle"
 	DeadlockGILGone    Rule = "deadlock-gil-gone"
 	DeadlockHeldAtFork Rule = "deadlock-held-at-fork"
+	CheckFailed        Rule = "check-failed"
 	SuspectedSpin      Rule = "suspected-spin"
 	StuckInFork        Rule = "stuck-in-fork"
 	OrphanedLock       Rule = "orphaned-lock"
@@ -400,6 +401,8 @@ type Document struct {
 	Comparison *Comparison `json:"comparison,omitempty"`
 	// Forks are the places that made processes, of the command trace alone.
 	Forks []ForkSite `json:"forks,omitempty"`
+	// Provoked is there for the command provoke alone.
+	Provoked *Provoked `json:"provoked,omitempty"`
 	// Notes say what could not be looked at as a whole.
 	Notes []string `json:"notes,omitempty"`
 }

@@ -90,6 +90,19 @@ func KnownLock(buildID string, vaddr uint64) (k Known, ok bool) {
 	return locks[i].lock, true
 }
 
+// LockAt returns where the lock of this symbol and source file (empty for one that
+// several files use) lies in the file that has this build-id, as the file counts
+// addresses, and its size in bytes; ok is false where the build or the lock is not
+// in the table of builds.
+func LockAt(buildID, symbol, file string) (vaddr, size uint64, ok bool) {
+	for _, l := range table()[buildID] {
+		if l.lock.Symbol == symbol && l.lock.File == file {
+			return l.addr, l.size, true
+		}
+	}
+	return 0, 0, false
+}
+
 // bySymbol says in words what locks protect that have a name of their own.
 var bySymbol = map[string]string{
 	"tzset_lock": "time zone lock", "syslog_lock": "syslog lock", "envlock": "environment lock", "__libc_setlocale_lock": "locale lock",

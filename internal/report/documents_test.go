@@ -11,7 +11,7 @@ import (
 func documents() map[string]*finding.Document {
 	return map[string]*finding.Document{
 		"hung": hung(32, 3), "holds": holdsNow(), "armed": armed(), "owner": ownerKnown(), "mixed": mixed(), "none": none(), "check": checkedImage(), "hostile": hostileNames(), "stress": stressedOnce(), "compared": comparedTwo(),
-		"trace": tracedForks(), "lint": lintedProject(),
+		"trace": tracedForks(), "lint": lintedProject(), "provoke": provokedLocks(),
 	}
 }
 
@@ -260,4 +260,40 @@ func lintedProject() *finding.Document {
 		},
 		Notes: []string{"looked at 3 files of Python with 40 lines, and 1 configurations"},
 	}
+}
+
+// provokedLocks is what provoke found of a program, one lock for each outcome.
+func provokedLocks() *finding.Document {
+	doc := base()
+	doc.Command, doc.Host.Libc, doc.Host.LibcMeans = "provoke", nil, nil
+	native := []finding.NativeFrame{{IP: 0x7f01, Function: "pthread_mutex_lock", Object: "libc.so.6"}, {IP: 0x5002, Function: "refresh", Object: "libfoo.so", Offset: 0x10}}
+	lock := func(name string, o finding.ProvokedOutcome, detail string, forced bool) finding.ProvokedLock {
+		l := finding.ProvokedLock{ID: "pthread_mutex:" + name, Name: name, Kind: "pthread_mutex", Threads: []string{"refresher"}, Outcome: o, Detail: detail, Forced: forced, Tries: 1, Seconds: 0.25, Native: native}
+		if forced {
+			l.Holder, l.HolderAt, l.Worker = "refresher", "lock taken", 207
+		}
+		return l
+	}
+	doc.Provoked = &finding.Provoked{
+		Forks: "by SIGTTIN to its master (gunicorn)", Seed: 1, Plain: finding.PlainFork{Outcome: finding.ProvokedHealthy, Detail: "the check passed"},
+		Locks: []finding.ProvokedLock{
+			lock("libfoo.so`g_lock", finding.ProvokedDeadlock, "", true),
+			lock("app.LOCK", finding.ProvokedCheckFailed, "the check ended with status 28", true),
+			lock("app.CACHE.guard", finding.ProvokedHidden, "the worker hangs on another lock before it comes to this one: app.LOCK", true),
+			lock("\x1b[31mapp.<b>RARE", finding.ProvokedNotReached, "no thread took it within 4s", false),
+			lock("app.SAFE", finding.ProvokedHealthy, "the check passed", true),
+			lock("glibc's main malloc arena (main_arena)", finding.ProvokedReset, "glibc: fork takes it and gives it back in both processes", false),
+			lock("app.GUARDED", finding.ProvokedGuarded, "fork itself waits until it is free", false),
+		},
+		Exercised: 5, Deadlocked: 1,
+	}
+	doc.Targets = []finding.Target{{PID: 208, Role: "worker", Server: "gunicorn", Parent: 100, Name: "gunicorn", Exe: "/usr/bin/python3.11", Verdict: "healthy"}}
+	doc.Findings = []finding.Finding{{
+		Rule: finding.CheckFailed, Severity: finding.Critical, Confidence: finding.Observed, PID: 208,
+		Lock:     &finding.Lock{Kind: "pthread_mutex", Address: 0x5581, Where: "app.LOCK"},
+		Title:    "the check fails for a worker that was forked while another thread held app.LOCK",
+		Why:      "The same check passes for a worker that is forked at another moment: the check ended with status 28.",
+		Evidence: []string{"process 208 was forked while thread refresher (101) held app.LOCK"},
+	}}
+	return doc
 }

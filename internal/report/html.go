@@ -23,6 +23,8 @@ type view struct {
 	Trials []trial
 	// Forks are the places that make processes.
 	Forks []forkView
+	// Provoked is what the command provoke did.
+	Provoked *provokedView
 	// Subjects are what the command check looked at, with its answers.
 	Subjects []subject
 	// HostTitle and HostMeans say what the machine's own C library implies.
@@ -74,7 +76,7 @@ func HTML(w io.Writer, doc *finding.Document, _ Options) error {
 	if err != nil {
 		return fmt.Errorf("parse the page: %w", err)
 	}
-	v := view{Doc: visibleDocument(doc), Verdict: verdict(doc), Notes: notes(doc)}
+	v := view{Doc: visibleDocument(doc), Verdict: verdict(doc), Notes: notes(doc), Provoked: provoked(doc)}
 	v.Trials = trials(doc)
 	if v.Trials == nil {
 		v.HostTitle, v.HostMeans = hostMeans(doc)
@@ -86,7 +88,7 @@ func HTML(w io.Writer, doc *finding.Document, _ Options) error {
 	if v.Forks = forkViews(doc); doc.Command == "trace" {
 		return t.Execute(w, v)
 	}
-	if v.Subjects = subjects(doc); v.Subjects != nil || v.Trials != nil {
+	if v.Subjects = subjects(doc); v.Subjects != nil || v.Trials != nil || v.Provoked != nil {
 		return t.Execute(w, v)
 	}
 	for _, s := range servers(doc) {

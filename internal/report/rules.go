@@ -65,6 +65,13 @@ func Rules() []Rule {
 			Do:    []string{replaceWorker, afterFork},
 		},
 		{
+			Name: finding.CheckFailed, Severity: finding.Critical, Confidence: "observed",
+			Short: "a check failed for a worker that was forked while another thread held a lock",
+			Means: "The check passes after an ordinary fork and failed after one that forkproof provoke forced at the worst moment for that lock. The worker is not proven to hang: it may have ended, answered wrongly, or been too slow.",
+			How:   "forkproof provoke held the thread that has the lock until the fork was made, saw in the memory of the child that the lock is held there by a thread which the child does not have, let all go on, and ran the check.",
+			Do:    []string{"Run the check by hand against the worker, or provoke again with --replay.", afterFork},
+		},
+		{
 			Name: finding.SuspectedSpin, Severity: finding.Warning, Confidence: "observed",
 			Short: "a thread makes no progress at one place, without sleeping steadily",
 			Means: "It waits for a lock that never sleeps for long (a spinlock), or for other threads of an OpenMP or OpenBLAS team, and who should come did not survive the fork. A wait that merely takes long looks the same, so this is never called proven.",

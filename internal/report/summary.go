@@ -47,6 +47,9 @@ func verdict(doc *finding.Document) summary {
 	case "trace":
 		return traced(doc)
 	}
+	if doc.Provoked != nil {
+		return provokedVerdict(doc)
+	}
 	count := make(map[string]int)
 	for i := range doc.Targets {
 		count[verdictOf(doc, &doc.Targets[i])]++

@@ -65,6 +65,7 @@ func Text(w io.Writer, doc *finding.Document, opts Options) error {
 	p.wrap(v.Word+": "+v.Rest, p.of(v.Class), len(v.Word), "", "")
 	p.answers(doc)
 	p.trials(doc)
+	p.provoked(doc)
 	var before []string
 	var information []*block
 	for _, b := range blocks(doc) {
@@ -77,7 +78,7 @@ func Text(w io.Writer, doc *finding.Document, opts Options) error {
 	}
 	p.information(information)
 	p.forks(doc)
-	if !slices.Contains([]string{"check", "stress", "trace"}, doc.Command) {
+	if !slices.Contains([]string{"check", "provoke", "stress", "trace"}, doc.Command) {
 		p.servers(doc)
 		if len(doc.Targets) == 0 {
 			p.host(doc)

@@ -4,6 +4,8 @@ once; each worker takes one connection of the same pool. VICTIM_DSN is how to re
 Shows: ThreadedConnectionPool connects and hangs up while it holds its lock. A
 worker that finds the lock free would talk on the connection of the master: that is
 another fault, and so the worker does not ask anything on it.
+VICTIM_KEPT is how many connections the pool keeps: with 0 none is shared, and what
+is left is the lock.
 VICTIM=post_fork makes a new pool in each worker: the healthy twin that
 psycopg's documentation asks for; handlers alone would leave the connection
 shared."""
@@ -35,7 +37,7 @@ def touch():
 
 def setup():
     global POOL
-    POOL = psycopg2.pool.ThreadedConnectionPool(1, 4, os.environ["VICTIM_DSN"])
+    POOL = psycopg2.pool.ThreadedConnectionPool(int(os.environ.get("VICTIM_KEPT", "1")), 4, os.environ["VICTIM_DSN"])
     rare.start(refresh)
 
 
