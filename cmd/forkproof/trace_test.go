@@ -57,7 +57,7 @@ for line in sys.stdin:
 		if i%10 == 9 {
 			sig = []syscall.Signal{syscall.SIGINT, syscall.SIGTERM}[i/10%2]
 		}
-		cmd := exec.Command("forkproof", "trace", "--pid", fmt.Sprint(pid))
+		cmd := exec.Command("forkproof", "trace", "--max-stop", "1s", "--pid", fmt.Sprint(pid))
 		cmd.Env = append(cmd.Environ(), "XDG_STATE_HOME="+t.TempDir())
 		stderr, err := cmd.StderrPipe()
 		if err != nil {

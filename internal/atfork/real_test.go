@@ -206,8 +206,7 @@ func use(t *testing.T, root *testbed.Root) []int {
 		p.AwaitLine(t, "ready")
 		pids = append(pids, p.PID)
 	}
-	switch root.Name {
-	case "libraries":
+	if root.Name == "libraries" || root.Name == "bookworm" {
 		const script = `import numpy, psycopg2, grpc, signal
 channel = grpc.insecure_channel("127.0.0.1:1")
 print("ready", flush=True)
@@ -217,7 +216,8 @@ signal.pause()`
 print("ready", flush=True)
 signal.pause()`
 		ready(testbed.Cmd{Args: []string{"python3", "-c", alone}, Env: []string{"LD_PRELOAD=/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"}})
-	case "bookworm":
+	}
+	if root.Name == "bookworm" {
 		s := testbed.UWSGI(t, root, testbed.Site{Flags: []string{"--threads", "2"}})
 		s.AwaitWorkers(t)
 		pids = append(pids, s.Master())

@@ -62,9 +62,9 @@ func Difference(k1, n1, k2, n2 int) (d float64, i Interval) {
 	p1, p2 := float64(k1)/float64(n1), float64(k2)/float64(n2)
 	w1, w2 := wilson(k1, n1), wilson(k2, n2)
 	d = p2 - p1
-	return d, Interval{
-		d - math.Hypot(p2-w2.Low, w1.High-p1),
-		d + math.Hypot(w2.High-p2, p1-w1.Low),
+	return d, Interval{ // rounding may lead past what a difference can be
+		max(-1, d-math.Hypot(p2-w2.Low, w1.High-p1)),
+		min(1, d+math.Hypot(w2.High-p2, p1-w1.Low)),
 	}
 }
 

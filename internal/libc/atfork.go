@@ -127,7 +127,9 @@ func handlers(b []byte, words int, code func(uint64) bool) (list []Handler, ok b
 	for i := 0; i < len(b); i += words * 8 {
 		w := func(k int) uint64 { return binary.LittleEndian.Uint64(b[i+8*k:]) }
 		h := Handler{w(0), w(1), w(2), w(3)}
-		if h.Prepare|h.Parent|h.Child == 0 {
+		// An entry may have no function at all: some libraries register what a
+		// variable holds, which may be NULL.
+		if h.Prepare|h.Parent|h.Child|h.DSO == 0 {
 			return nil, false
 		}
 		for _, f := range []uint64{h.Prepare, h.Parent, h.Child} {
@@ -168,7 +170,7 @@ func chain(mem procmem.Reader, addr uint64, code func(uint64) bool) ([]Handler, 
 				return nil, false
 			}
 		}
-		if w(0)|w(1)|w(2) == 0 {
+		if w(0)|w(1)|w(2)|w(3)|w(4) == 0 {
 			return nil, false
 		}
 		list = append(list, Handler{Prepare: w(0), Parent: w(1), Child: w(2)})

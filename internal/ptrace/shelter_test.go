@@ -132,8 +132,11 @@ func TestShelter(t *testing.T) {
 				}
 			}
 			t.Logf("killed %d times: %d times a process of the target died of it", rounds, died)
-			// With no handler for it (arm64) those die that are at it just then.
-			if died > 0 && (which == "first" || runtime.GOARCH == "amd64") {
+			// Where the first process is killed none may die. Where the tracer itself is,
+			// a thread whose registers are borrowed just then is lost: docs/trace.md has
+			// how often. With no handler for it (arm64) those die that are at it just then.
+			const unlucky = 3
+			if died > 0 && which == "first" || died > unlucky && runtime.GOARCH == "amd64" {
 				t.Errorf("%d of %d died", died, rounds)
 			}
 		})
