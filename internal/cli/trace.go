@@ -89,7 +89,7 @@ Exit status: 0 nothing at or above --fail-on, 1 findings at or above it, 2 wrong
 	}
 	out.flags(cmd)
 	f := cmd.Flags()
-	f.StringSliceVarP(&named, "pid", "p", nil, "trace the running process of this `PID`, and those that it makes (may be given again)")
+	f.StringSliceVarP(&named, "pid", "p", nil, "trace the running process of this `PID`, the processes that it has made and those that it makes (may be given again)")
 	f.DurationVar(&maxStop, "max-stop", trace.DefaultMaxStop, "how long a fork may be held up")
 	f.DurationVar(&duration, "duration", 0, "end after this time; 0 means when the program ends")
 	f.IntVar(&forks, "forks", 0, "end after this many forks; 0 means when the program ends")

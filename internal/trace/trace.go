@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -37,7 +38,8 @@ const maxForks = 10_000
 
 // Request says what to trace.
 type Request struct {
-	// PIDs are running processes; or Command is a program to launch.
+	// PIDs are running processes, which are followed with all that came of them; or
+	// Command is a program to launch.
 	PIDs    []int
 	Command []string
 	// MaxStop is how long the forking thread and then the child may stand still;
@@ -152,7 +154,7 @@ func (j *job) start() (err error) {
 		for _, pid := range j.roots {
 			j.warm(pid)
 		}
-		j.s, err = ptrace.Attach(j.req.PIDs...)
+		j.s, err = j.attach()
 	default:
 		return ErrNoTarget
 	}
@@ -168,6 +170,48 @@ func (j *job) start() (err error) {
 		j.req.Ready()
 	}
 	return nil
+}
+
+// attach follows the processes and their descendants. One that ends just then is
+// no reason to fail, unless it was named.
+func (j *job) attach() (*ptrace.Session, error) {
+	for tries := 0; ; tries++ {
+		s, err := ptrace.Attach(j.tree()...)
+		if err == nil || !proc.IsGone(err) || tries == attachTries {
+			return s, err
+		}
+		for _, pid := range j.req.PIDs {
+			if _, gone := j.fs.Stat(pid); gone != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// attachTries is how often a server may lose a process while it is attached to.
+const attachTries = 10
+
+// tree lists the processes of the request and all that descend from them.
+func (j *job) tree() []int {
+	tree := slices.Clone(j.roots)
+	all, err := j.fs.PIDs()
+	if err != nil {
+		return tree
+	}
+	children := make(map[int][]int)
+	for _, pid := range all {
+		if st, err := j.fs.Stat(pid); err == nil && st.State != 'Z' && pid != os.Getpid() {
+			children[st.PPID] = append(children[st.PPID], pid)
+		}
+	}
+	for i := 0; i < len(tree); i++ {
+		for _, pid := range children[tree[i]] {
+			if !slices.Contains(tree, pid) {
+				tree = append(tree, pid)
+			}
+		}
+	}
+	return tree
 }
 
 func (j *job) name(pid int) string {

@@ -255,6 +255,31 @@ func TestRecordedOwner(t *testing.T) {
 	}
 }
 
+// TestTree: a worker that ran before the trace began forks.
+func TestTree(t *testing.T) {
+	const script = `import os, signal
+pid = os.fork()
+if not pid:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    print("worker pid=%d" % os.getpid(), flush=True)
+    while True:
+        signal.sigwait([signal.SIGUSR1])
+        if not os.fork():
+            os._exit(0)
+        os.wait()
+os.wait()`
+	p := testbed.Host(t).Start(t, testbed.Cmd{Args: []string{"python3", "-c", script}})
+	worker := p.AwaitPID(t, "worker", "pid")
+	doc := run(t, Request{PIDs: []int{p.PID}, Forks: 1}, func() {
+		if err := syscall.Kill(worker, syscall.SIGUSR1); err != nil {
+			t.Error(err)
+		}
+	})
+	if len(doc.Forks) != 1 || doc.Forks[0].PID != worker {
+		t.Errorf("forks %+v, want one by %d", doc.Forks, worker)
+	}
+}
+
 // TestErrors: what cannot be traced is said.
 func TestErrors(t *testing.T) {
 	p := testbed.Python(t, testbed.Host(t), "waiting.py", "threads")
