@@ -22,7 +22,8 @@ type forkView struct {
 	// Alone: no other thread was there and no lock was held, so that nothing can
 	// have been left locked.
 	Alone bool
-	Forks int
+	// Forks is how many there were, AtOnce how many children executed a program at once.
+	Forks, AtOnce int
 }
 
 // traced sums up what trace saw.
@@ -72,7 +73,7 @@ func forkViews(doc *finding.Document) []forkView {
 }
 
 func forkViewOf(s *finding.ForkSite, names map[int]string) forkView {
-	v := forkView{Class: plain, Stack: merged(s.Native, s.Python), Alone: len(s.Threads) == 0 && len(s.Locks) == 0, Forks: s.Count}
+	v := forkView{Class: plain, Stack: merged(s.Native, s.Python), Alone: len(s.Threads) == 0 && len(s.Locks) == 0, Forks: s.Count, AtOnce: s.AtOnce}
 	who := fmt.Sprintf("process %d", s.PID)
 	if n := names[s.PID]; n != "" {
 		who = fmt.Sprintf("%s (%d)", name(n), s.PID)
@@ -174,9 +175,13 @@ func micros(n int64) string {
 func (p *printer) forks(doc *finding.Document) {
 	views := forkViews(doc)
 	if first := slices.IndexFunc(views, func(v forkView) bool { return v.Alone }); !p.verbose && first >= 0 && len(views)-first > 1 {
-		folded, places := 0, len(views)-first
+		folded, atOnce, places := 0, 0, len(views)-first
 		for _, v := range views[first:] {
-			folded += v.Forks
+			folded, atOnce = folded+v.Forks, atOnce+v.AtOnce
+		}
+		executed := fmt.Sprintf("%d of the children executed a program at once", atOnce)
+		if atOnce == folded {
+			executed = "all children executed a program at once: harmless"
 		}
 		more := ""
 		if first > 0 {
@@ -184,8 +189,8 @@ func (p *printer) forks(doc *finding.Document) {
 		}
 		defer func() {
 			p.line("")
-			p.wrap(fmt.Sprintf("%s at %d %splaces had no other thread beside them: nothing can have been left locked (-v shows them)",
-				plural(folded, "fork"), places, more), "", 0, "", "  ")
+			p.wrap(fmt.Sprintf("%s at %d %splaces had no other thread beside them: nothing can have been left locked. %s%s (-v shows each)",
+				plural(folded, "fork"), places, more, strings.ToUpper(executed[:1]), executed[1:]), "", 0, "", "  ")
 		}()
 		views = views[:first]
 	}
