@@ -173,7 +173,13 @@ func (p *provoker) plain(v verdict, child int) {
 func (p *provoker) learnRuns(ctx context.Context) error {
 	p.made.Forks = "by itself"
 	const most = 4
-	for i, began := 0, time.Now(); i < most && p.req.Replay == nil && (len(p.book.found()) == 0 || time.Since(began) < p.req.Learn/2); i++ {
+	more := func(i int, spent time.Duration) bool {
+		if len(p.book.found()) == 0 {
+			return i < most || spent < p.req.Learn // a short program may be over before its thread comes to a lock
+		}
+		return i < most && spent < p.req.Learn/2
+	}
+	for i, began := 0, time.Now(); p.req.Replay == nil && more(i, time.Since(began)); i++ {
 		p.progress("learning: run %d", i+1)
 		if err := p.stop(); err != nil {
 			return err

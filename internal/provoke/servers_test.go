@@ -2,6 +2,7 @@ package provoke_test
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -123,7 +124,8 @@ func TestClients(t *testing.T) {
 	// A worker that is forked from a master with a channel cannot call: at any moment.
 	t.Run("grpc", func(t *testing.T) {
 		site := rare(t, all, "grpc").Site()
-		site.Hooks = ""
+		// So it is by gRPC's own default.
+		site.Hooks, site.Env = "", slices.DeleteFunc(slices.Clone(site.Env), func(s string) bool { return strings.HasPrefix(s, "GRPC_ENABLE_FORK_SUPPORT=") })
 		s := testbed.Gunicorn(t, root, site)
 		s.AwaitServing(t, "/")
 		r, err := try(t, provoke.Request{PID: s.Master(), Check: "curl -fsS -m 5 http://" + s.Addr + "/touch"})

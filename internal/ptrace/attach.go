@@ -220,6 +220,11 @@ func (s *Session) detach(p *process) error {
 		all = append(all, t)
 	}
 	for _, t := range all {
+		// Telling of one thread's event can have had another one answered, which
+		// went on, ended, or was let go as the last of its process.
+		if s.threads[t.tid] != t || p.space == nil {
+			continue
+		}
 		if t.birth != nil { // its parent waits for the event to be answered
 			e := *t.birth
 			t.birth = nil
@@ -274,6 +279,9 @@ func (s *Session) quiet(p *process) {
 
 // letGo detaches a thread that stands still.
 func (s *Session) letGo(t *thread) {
+	if s.threads[t.tid] != t || t.proc.space == nil {
+		return // it was let go already
+	}
 	if s.trapPending(t) {
 		// The signal would kill it: it has to come out first.
 		t.how, t.stopped = unix.PTRACE_CONT, false
