@@ -181,9 +181,6 @@ func (p *provoker) learnRuns(ctx context.Context) error {
 	}
 	for i, began := 0, time.Now(); p.req.Replay == nil && more(i, time.Since(began)); i++ {
 		p.progress("learning: run %d", i+1)
-		if err := p.stop(); err != nil {
-			return err
-		}
 		var err error
 		if p.r, err = p.start(p.learning); err != nil {
 			return err
@@ -194,8 +191,12 @@ func (p *provoker) learnRuns(ctx context.Context) error {
 			}
 			p.r.do(func(g *engine) { g.slice() })
 		}
+		// What was found is read only when nobody adds to it any more.
+		if err := p.stop(); err != nil {
+			return err
+		}
 	}
-	return p.stop()
+	return nil
 }
 
 // stop ends a run of the program.
