@@ -125,7 +125,7 @@ func expect(t *testing.T, r *provoke.Result, l *finding.ProvokedLock, want findi
 }
 
 // TestPrograms provokes programs of which one thread uses a lock for an instant
-// every other millisecond, while the other one forks thrice.
+// every other millisecond, while the other one forks forty times.
 func TestPrograms(t *testing.T) {
 	victim := testbed.Build(t, "provoked.c")
 	for _, tt := range []struct {

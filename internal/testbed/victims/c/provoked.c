@@ -267,7 +267,7 @@ int main(int argc, char **argv)
 	printf("ready pid=%d\n", (int)getpid());
 	if (serves)
 		serve(&set);
-	long forks = argc > 2 ? atol(argv[2]) : 3, patience = argc > 3 ? atol(argv[3]) : 0;
+	long forks = argc > 2 ? atol(argv[2]) : 40, patience = argc > 3 ? atol(argv[3]) : 0;
 	for (long i = 1; i <= forks; i++) {
 		usleep(1000);
 		pid_t child = fork();
