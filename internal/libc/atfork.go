@@ -3,8 +3,7 @@ package libc
 import (
 	"encoding/binary"
 
-	"golang.org/x/arch/x86/x86asm"
-
+	"forkproof/internal/disasm"
 	"forkproof/internal/procmem"
 )
 
@@ -41,16 +40,10 @@ func HandlerLists(arch string, code []byte, pc uint64) []uint64 {
 
 func refersAMD64(code []byte, pc uint64) (out []uint64) {
 	for off := 0; off < len(code); {
-		in, err := x86asm.Decode(code[off:], 64)
-		if err != nil {
-			off++ // endbr64 is not known to it
-			continue
-		}
+		in := disasm.Decode(disasm.AMD64, code[off:], pc+uint64(off))
 		off += in.Len
-		for _, a := range in.Args {
-			if m, ok := a.(x86asm.Mem); ok && m.Base == x86asm.RIP {
-				out = append(out, pc+uint64(off)+uint64(int64(int32(m.Disp)))) // it is not always extended by its sign
-			}
+		if in.Ref != 0 {
+			out = append(out, in.Ref)
 		}
 	}
 	return out
