@@ -26,13 +26,15 @@ func (p *provoker) force(ctx context.Context, c *class, row *finding.ProvokedLoc
 	began := time.Now()
 	defer func() { row.Seconds = time.Since(began).Seconds() }()
 	row.Outcome, row.Detail = finding.ProvokedNotReached, "no thread took it"
-	for try := 0; try < p.req.Tries && time.Since(began) < p.req.PerLock; try++ {
+	// Runs of a short program may end before the lock is met, one after the other:
+	// they count as tries only once they have taken some time.
+	for try := 0; (try < p.req.Tries || !p.server && time.Since(began) < shortRuns) && time.Since(began) < p.req.PerLock; try++ {
 		row.Tries++
 		a := &attempt{target: c}
 		if s := p.schedule(c); s != nil {
 			a.skip, a.skipForks = s.Taking-1, s.Fork-1
 		} else if !p.server {
-			a.skip = try
+			a.skip = try % p.req.Tries
 		}
 		f, why, err := p.attempt(ctx, a)
 		if err != nil {
@@ -72,6 +74,9 @@ func (p *provoker) force(ctx context.Context, c *class, row *finding.ProvokedLoc
 	}
 	return nil
 }
+
+// shortRuns is for how long a program is run again whatever the number of tries.
+const shortRuns = 3 * time.Second
 
 // conclude writes the line of a lock, its schedule and what was found.
 func (p *provoker) conclude(row *finding.ProvokedLock, f *forced, v verdict) {
